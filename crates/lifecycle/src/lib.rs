@@ -1,0 +1,14 @@
+//! Decides what a stack of services does next: events and the time go in, effects come out.
+//!
+//! Role: the state machines of replica, service and stack. May use: `types`, `config`. May be used by: `host`, `testkit`.
+//! Nothing is read, written, waited for or drawn at random: time and seed are arguments.
+
+mod effect;
+mod event;
+mod reason;
+mod record;
+
+pub use effect::{Effect, GateCheckId};
+pub use event::{Command, Event};
+pub use reason::Reason;
+pub use record::Record;

@@ -1,0 +1,182 @@
+//! Why a replica is in its state: data first, words from one place.
+
+use std::fmt;
+use std::time::Duration;
+
+use mainstay_types::{
+    Exit, LaunchFailure, ProbeFailure, ProbeKind, ServiceName, State, StopSignal, format_duration,
+};
+
+/// Why a replica is in its state.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reason {
+    /// Not asked for yet (autostart is off).
+    NotWanted,
+    /// The stack or this service is being started.
+    Requested,
+    /// A service it needs has not come far enough.
+    WaitingForService {
+        /// Which.
+        service: ServiceName,
+        /// What it must be, in the file's word.
+        needed: &'static str,
+        /// What it is.
+        is: State,
+    },
+    /// Something outside is not there yet.
+    WaitingForGate {
+        /// The gate in words.
+        gate: String,
+        /// Its last answer; `None` before the first.
+        answer: Option<ProbeFailure>,
+        /// Checks so far.
+        tries: u32,
+    },
+    /// A gate stayed shut for longer than its `within`.
+    GateTimedOut {
+        /// The gate in words.
+        gate: String,
+        /// The time allowed.
+        within: Duration,
+        /// Its last answer.
+        answer: Option<String>,
+    },
+    /// All gates hold; the program is being started.
+    GatesOpen,
+    /// The program runs, and no probe says more.
+    Running,
+    /// A probe passed.
+    ProbePassed {
+        /// Which.
+        kind: ProbeKind,
+        /// Its answer.
+        answer: String,
+    },
+    /// A probe failed as often as its threshold.
+    ProbeFailed {
+        /// Which.
+        kind: ProbeKind,
+        /// Failures in a row.
+        failures: u32,
+        /// The last answer.
+        answer: ProbeFailure,
+    },
+    /// The program could not be started.
+    LaunchFailed(LaunchFailure),
+    /// The program ended, nobody asked for it.
+    Exited {
+        /// How.
+        exit: Exit,
+        /// How long it ran.
+        ran: Duration,
+        /// Descendants that were still there (it put itself into the background).
+        leftovers: u32,
+    },
+    /// As the service's restart policy says, it is started again after this wait.
+    Restarting {
+        /// What happened.
+        cause: Box<Reason>,
+        /// Until the next start.
+        wait: Duration,
+        /// Failures counted within the window.
+        failures: u32,
+    },
+    /// The restart limit is reached.
+    GaveUp {
+        /// What happened last.
+        cause: Box<Reason>,
+        /// Failures counted.
+        failures: u32,
+        /// The window.
+        within: Duration,
+    },
+    /// Its restart policy does not start it again after this.
+    NotRestarted(Box<Reason>),
+    /// Somebody asked for a stop.
+    StopRequested,
+    /// Somebody asked for a restart.
+    RestartRequested,
+    /// A service it depends on is being stopped.
+    DependencyStops(ServiceName),
+    /// The signal was sent; now the grace runs.
+    Asked {
+        /// What was sent.
+        signal: StopSignal,
+        /// The time allowed.
+        grace: Duration,
+    },
+    /// It did not end in time and was killed.
+    Killed {
+        /// The time it was given.
+        after: Duration,
+    },
+    /// Even the kill did not end it in time: the kernel still holds some of its processes.
+    LeftBehind,
+    /// Stopped, and this is how it ended.
+    Stopped(Option<Exit>),
+    /// The oneshot did its work.
+    Completed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotWanted => f.write_str("not started yet: autostart is off"),
+            Self::Requested => f.write_str("start requested"),
+            Self::WaitingForService { service, needed, is } => {
+                write!(f, "waiting for {service} to be {needed}: it is {is}")
+            }
+            Self::WaitingForGate { gate, answer: None, .. } => write!(f, "waiting for {gate}"),
+            Self::WaitingForGate { gate, answer: Some(answer), tries } => {
+                write!(f, "waiting for {gate}: {answer} ({})", count(*tries, "try", "tries"))
+            }
+            Self::GateTimedOut { gate, within, answer } => {
+                write!(f, "{gate} did not hold within {}", format_duration(*within))?;
+                answer.as_ref().map_or(Ok(()), |answer| write!(f, ": {answer}"))
+            }
+            Self::GatesOpen => f.write_str("everything it needs is there"),
+            Self::Running => f.write_str("its program runs"),
+            Self::ProbePassed { kind, answer } => write!(f, "{kind} probe passed: {answer}"),
+            Self::ProbeFailed { kind, failures, answer } => {
+                write!(f, "{kind} probe failed {}: {answer}", count(*failures, "time", "times"))
+            }
+            Self::LaunchFailed(failure) => failure.fmt(f),
+            Self::Exited { exit, ran, leftovers } => {
+                write!(f, "it {exit} after {}", format_duration(*ran))?;
+                if *leftovers > 0 {
+                    let left = count(*leftovers, "process", "processes");
+                    write!(
+                        f,
+                        " and left {left} behind: did it put itself into the background? Run it in the foreground"
+                    )?;
+                }
+                Ok(())
+            }
+            Self::Restarting { cause, wait, .. } => {
+                write!(f, "{cause}; next start in {}", format_duration(*wait))
+            }
+            Self::GaveUp { cause, failures, within } => write!(
+                f,
+                "gave up after {} within {}: {cause}",
+                count(*failures, "failure", "failures"),
+                format_duration(*within)
+            ),
+            Self::NotRestarted(cause) => write!(f, "{cause}; its restart policy does not start it again"),
+            Self::StopRequested => f.write_str("stop requested"),
+            Self::RestartRequested => f.write_str("restart requested"),
+            Self::DependencyStops(service) => write!(f, "{service}, which it needs, is being stopped"),
+            Self::Asked { signal, grace } => write!(f, "{signal} sent, {} to end", format_duration(*grace)),
+            Self::Killed { after } => {
+                write!(f, "did not end within {}: killed with all its processes", format_duration(*after))
+            }
+            Self::LeftBehind => f.write_str("killed, but the kernel still holds some of its processes"),
+            Self::Stopped(None) => f.write_str("stopped"),
+            Self::Stopped(Some(exit)) => write!(f, "stopped: it {exit}"),
+            Self::Completed => f.write_str("completed: it exited with code 0"),
+        }
+    }
+}
+
+fn count(number: u32, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

@@ -1,0 +1,8 @@
+//! The operating system: process trees, the launcher, control sockets, facts about processes.
+//!
+//! Role: the only crate with `unsafe` code and platform `cfg`. May use: `types`. May be used by: `api`, `host`,
+//! `mainstay`, `testkit`.
+
+mod process;
+
+pub use process::{Identity, Launch, ProcessEvent, ProcessTrees};
