@@ -5,4 +5,6 @@
 
 mod process;
 
+pub mod fake;
+
 pub use process::{Identity, Launch, ProcessEvent, ProcessTrees};
