@@ -1,1 +1,19 @@
-//! (to come)
+//! The control API of a running host: HTTP/1.1 with JSON on the control socket.
+//!
+//! Role: the routes, the JSON shapes behind `--json`, the OpenAPI document, the server's connections and the client.
+//! May use: `types`, `os` (its control sockets). May be used by: `host` (serves it), `mainstay` (its first client).
+//!
+//! The host implements [`ControlPlane`]; everything about HTTP stays on this side of it.
+
+mod control;
+mod problem;
+mod shapes;
+
+pub use control::{
+    CommandOptions, ControlPlane, EventStream, EventsQuery, LogStream, LogsQuery, ParseVerbError, Verb,
+};
+pub use problem::{Problem, ProblemKind};
+pub use shapes::{
+    CommandOutcome, CommandReply, Event, EventKind, ExitInfo, HostStatus, LastExit, LogEntry, OutputStream,
+    ReplicaStatus, ServiceKind, ServiceStatus, Status,
+};

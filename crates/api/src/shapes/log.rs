@@ -1,0 +1,60 @@
+//! One line of output, as `logs --json` prints it and `GET /v1/logs` answers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use mainstay_types::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// One line a service wrote.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LogEntry {
+    /// When it was read from the program, to the nanosecond.
+    pub at: Timestamp,
+    /// Who wrote it.
+    pub service: String,
+    /// Which replica, counted from 0.
+    pub replica: u32,
+    /// Where to.
+    pub stream: OutputStream,
+    /// Whether the line goes on in the next entry of the same stream.
+    pub partial: bool,
+    /// The line without its end; bytes that are no UTF-8 are replaced by U+FFFD.
+    pub line: String,
+}
+
+/// Where a program writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl OutputStream {
+    /// The word of the CRI format, as in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+impl fmt::Display for OutputStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for OutputStream {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Stdout, Self::Stderr].into_iter().find(|stream| stream.as_str() == text).ok_or(())
+    }
+}
