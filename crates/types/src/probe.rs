@@ -221,7 +221,15 @@ pub enum ProbeFailure {
         /// The resolver's answer.
         message: String,
     },
-    /// No answer within the time allowed.
+    /// No connection within the time allowed: what is there takes none, or a firewall drops it.
+    #[error("no connection to {address} within {}", format_duration(*.within))]
+    ConnectTimedOut {
+        /// Where to.
+        address: HostPort,
+        /// The time allowed.
+        within: Duration,
+    },
+    /// Connected, or begun, and no answer within the time allowed.
     #[error("no answer within {}", format_duration(*.0))]
     TimedOut(Duration),
     /// It answered with another status than wanted.

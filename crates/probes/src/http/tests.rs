@@ -1,0 +1,279 @@
+//! Every way an HTTP server can fail a probe, by real servers on the loopback.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use super::*;
+
+/// Long enough for a busy machine; a test that waits for it has failed.
+const AMPLE: Duration = Duration::from_secs(20);
+/// For tests whose point is that it runs out.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A server that does this with its first connection, once the request's head has been read.
+async fn server<F, Fut>(host: &str, answer: F) -> HttpTarget
+where
+    F: FnOnce(TcpStream, String) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
+    let target = target(listener.local_addr().unwrap(), "/health");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        answer(stream, String::from_utf8(head).unwrap()).await;
+    });
+    target
+}
+
+fn target(address: SocketAddr, path: &str) -> HttpTarget {
+    let address = HostPort { host: address.ip().to_string(), port: address.port() };
+    HttpTarget { address, path: path.to_owned() }
+}
+
+/// A server that sends these bytes and closes.
+async fn saying(bytes: &'static [u8]) -> HttpTarget {
+    server("127.0.0.1", move |mut stream, _| async move {
+        stream.write_all(bytes).await.unwrap();
+    })
+    .await
+}
+
+fn protocol(words: &str) -> Result<String, ProbeFailure> {
+    Err(ProbeFailure::Protocol(words.to_owned()))
+}
+
+#[tokio::test]
+async fn statuses_are_judged_as_kubernetes_does() {
+    for (head, wanted, passes) in [
+        (&b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"[..], None, true),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", None, true),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", None, true),
+        (b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n", None, true),
+        (b"HTTP/1.1 399 x\r\ncontent-length: 0\r\n\r\n", None, true),
+        (b"HTTP/1.1 400 x\r\ncontent-length: 0\r\n\r\n", None, false),
+        (b"HTTP/1.1 199 x\r\ncontent-length: 0\r\n\r\n", Some(200), false),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None, true),
+        (b"HTTP/1.1 503 x\r\ncontent-length: 0\r\n\r\n", Some(503), true),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Some(200), true),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Some(204), false),
+    ] {
+        let answer = check(&saying(head).await, wanted, AMPLE).await;
+        let head = String::from_utf8_lossy(head);
+        assert_eq!(answer.is_ok(), passes, "{head:?} {wanted:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_request_is_one_a_plain_server_understands() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let mut target = server("127.0.0.1", |mut stream, head| async move {
+        tell.send(head).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    })
+    .await;
+    target.path = "/hé{a}?x=%20&y=1".to_owned();
+    assert_eq!(check(&target, None, AMPLE).await, Ok("HTTP 200".to_owned()));
+    let head = told.await.unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("get /h%c3%a9%7ba%7d?x=%20&y=1 http/1.1\r\n"), "{head}");
+    for field in [
+        format!("host: {}\r\n", target.address),
+        "connection: close\r\n".to_owned(),
+        "accept: */*\r\n".to_owned(),
+        concat!("user-agent: mainstay-probe/", env!("CARGO_PKG_VERSION"), "\r\n").to_owned(),
+    ] {
+        assert!(head.contains(&field), "{field:?} in {head}");
+    }
+}
+
+#[test]
+fn host_fields() {
+    for (name, port, field) in [
+        ("localhost", 80, "localhost"),
+        ("localhost", 8080, "localhost:8080"),
+        ("::1", 80, "[::1]"),
+        ("::1", 8080, "[::1]:8080"),
+        ("fe80::1%eth0", 8080, "[fe80::1]:8080"),
+    ] {
+        assert_eq!(host(&HostPort { host: name.to_owned(), port }), field);
+    }
+}
+
+#[tokio::test]
+async fn an_ipv6_literal_is_asked() {
+    let target = server("::1", |mut stream, _| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    })
+    .await;
+    assert_eq!(target.address.host, "::1");
+    assert_eq!(check(&target, None, AMPLE).await, Ok("HTTP 200".to_owned()));
+}
+
+#[tokio::test]
+async fn nobody_there_is_refused() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let target = target(free, "/");
+    assert_eq!(check(&target, None, AMPLE).await, Err(ProbeFailure::Refused(target.address)));
+}
+
+#[tokio::test]
+async fn a_failing_status_comes_with_the_body() {
+    let target =
+        saying(b"HTTP/1.1 503 x\r\ncontent-length: 25\r\n\r\nno\x1b[31m\r\n  database\0 yet\n").await;
+    let failure = check(&target, None, AMPLE).await.unwrap_err();
+    assert_eq!(
+        failure,
+        ProbeFailure::HttpStatus { status: 503, wanted: None, body: "no [31m database yet".to_owned() }
+    );
+    assert_eq!(failure.to_string(), "HTTP 503: no [31m database yet");
+}
+
+#[tokio::test]
+async fn a_failing_status_is_told_even_when_its_body_never_ends() {
+    let target = server("127.0.0.1", |mut stream, _| async move {
+        stream.write_all(b"HTTP/1.1 500 x\r\ncontent-length: 99\r\n\r\nhalf").await.unwrap();
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    assert_eq!(
+        check(&target, None, Duration::from_secs(2)).await,
+        Err(ProbeFailure::HttpStatus { status: 500, wanted: None, body: "half".to_owned() })
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_times_out() {
+    let target = server("127.0.0.1", |stream, _| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let before = Instant::now();
+    assert_eq!(check(&target, None, SHORT).await, Err(ProbeFailure::TimedOut(SHORT)));
+    assert!(before.elapsed() >= SHORT);
+}
+
+#[tokio::test]
+async fn byte_by_byte_does_not_stretch_the_time_limit() {
+    for answer in [
+        // Slow in its head, slow in its body.
+        ("", "HTTP/1.1 200 OK\r\nx: "),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n", ""),
+    ] {
+        let target = server("127.0.0.1", move |mut stream, _| async move {
+            stream.write_all(answer.0.as_bytes()).await.unwrap();
+            for byte in answer.1.bytes().chain(std::iter::repeat(b'x')) {
+                if stream.write_all(&[byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        let before = Instant::now();
+        assert_eq!(check(&target, None, SHORT).await, Err(ProbeFailure::TimedOut(SHORT)));
+        assert!(before.elapsed() < AMPLE / 2);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_shown() {
+    let target = saying(b"SSH-2.0-OpenSSH_9.2p1\r\n").await;
+    assert_eq!(
+        check(&target, None, AMPLE).await,
+        protocol("it does not speak HTTP: its answer begins with \"SSH-2.0-OpenSSH_9.2p1\"")
+    );
+    let target = saying(&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]).await;
+    assert_eq!(
+        check(&target, None, AMPLE).await,
+        protocol("it does not speak HTTP but TLS; https is not supported yet")
+    );
+}
+
+#[tokio::test]
+async fn closing_without_an_answer_is_told() {
+    let target = saying(b"").await;
+    assert_eq!(check(&target, None, AMPLE).await, protocol("it closed the connection before it answered"));
+    let target = saying(b"HTTP/1.1 200 O").await;
+    assert_eq!(check(&target, None, AMPLE).await, protocol("it closed the connection before it answered"));
+}
+
+#[tokio::test]
+async fn closing_in_the_body_is_told() {
+    let target = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+    assert_eq!(
+        check(&target, None, AMPLE).await,
+        protocol("it closed the connection in the middle of its answer")
+    );
+}
+
+#[tokio::test]
+async fn a_reset_is_told() {
+    let target = server("127.0.0.1", |stream, _| async move {
+        // Closing with a linger of zero sends a reset (socket(7), SO_LINGER).
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    assert_eq!(check(&target, None, AMPLE).await, protocol("it reset the connection before it answered"));
+}
+
+#[tokio::test]
+async fn closing_before_the_request_is_read_is_a_failure_of_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = target(listener.local_addr().unwrap(), "/");
+    let accept = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
+    let answer = check(&target, None, AMPLE).await;
+    accept.await.unwrap();
+    // Whether the kernel answers our request with a reset is a matter of which came first.
+    let Err(ProbeFailure::Protocol(words)) = &answer else { panic!("{answer:?}") };
+    assert!(words.ends_with("the connection before it answered"), "{words}");
+}
+
+#[tokio::test]
+async fn of_a_huge_body_only_the_beginning_is_read() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let target = server("127.0.0.1", |mut stream, _| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
+        let mut sent = 0_u64;
+        while stream.write_all(&[b'x'; 65_536]).await.is_ok() {
+            sent += 65_536;
+        }
+        tell.send(sent).unwrap();
+    })
+    .await;
+    assert_eq!(check(&target, None, AMPLE).await, Ok("HTTP 200".to_owned()));
+    let sent = told.await.unwrap();
+    // What fits into the kernel's buffers leaves the server; nowhere near the whole gigabyte does.
+    assert!(sent < 100_000_000, "{sent}");
+}
+
+#[tokio::test]
+async fn a_huge_head_is_refused() {
+    let target = server("127.0.0.1", |mut stream, _| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").await.unwrap();
+        while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
+    })
+    .await;
+    assert_eq!(check(&target, None, AMPLE).await, protocol("the head of its answer is larger than 16 KiB"));
+}
+
+#[tokio::test]
+async fn an_excerpt_is_short() {
+    let target = server("127.0.0.1", |mut stream, _| async move {
+        let body = "é".repeat(3000);
+        let head = format!("HTTP/1.1 500 x\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body.as_bytes()).await.unwrap();
+    })
+    .await;
+    let Err(ProbeFailure::HttpStatus { body, .. }) = check(&target, None, AMPLE).await else { panic!() };
+    assert!(body.len() <= MAX_EXCERPT_BYTES && body.len() > MAX_EXCERPT_BYTES - 10, "{}", body.len());
+    assert!(body.ends_with("é…"), "{body}");
+}
