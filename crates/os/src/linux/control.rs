@@ -124,13 +124,17 @@ pub async fn connect(path: &Path) -> Result<ControlStream, ControlConnectError> 
             Err(error) => Err(error),
         }
     };
-    let stream = connected.map_err(|source| match source.kind() {
+    let stream = connected.map_err(|source| {
+        use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound, PermissionDenied};
+        let kind = source.kind();
         // A path through something that is no folder holds no socket either.
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
+        if matches!(kind, NotFound | ConnectionRefused | NotADirectory) {
             ControlConnectError::NotRunning { path: path.to_owned() }
+        } else if kind == PermissionDenied {
+            ControlConnectError::NotPermitted { path: path.to_owned() }
+        } else {
+            other(source)
         }
-        io::ErrorKind::PermissionDenied => ControlConnectError::NotPermitted { path: path.to_owned() },
-        _ => other(source),
     })?;
     let peer = peer_of(&stream).map_err(other)?;
     let own_uid = rustix::process::geteuid().as_raw();
