@@ -5,10 +5,23 @@
 
 mod effect;
 mod event;
+mod graph;
+mod machine;
+mod probe;
+mod random;
 mod reason;
 mod record;
+mod replica;
+mod retry;
+mod view;
 
 pub use effect::{Effect, GateCheckId};
 pub use event::{Command, Event};
+pub use machine::{DeadlineReason, KILL_WAIT, StackMachine};
+pub use random::SplitMix64;
 pub use reason::Reason;
 pub use record::Record;
+pub use view::{Blocker, ReplicaView, ServiceView, Wanted};
+
+#[cfg(test)]
+mod tests;

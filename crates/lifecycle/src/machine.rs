@@ -1,0 +1,540 @@
+//! The machine of a whole stack: takes events and the time, keeps what is wanted apart from what is, gives effects.
+//!
+//! ```text
+//!            commands                         news of processes, probes, gates
+//!               │                                        │
+//!               ▼                                        ▼
+//!   wanted (Up | Down, per service)          actual (per replica, see `replica.rs`)
+//!               └───────────────► advance ◄──────────────┘
+//!         Up:   start what waits when its gates hold
+//!         Down: stop what runs when no dependent that is being stopped is left
+//! ```
+//!
+//! | wanted | actual | meaning |
+//! |---|---|---|
+//! | Up | waiting, starting, backoff | on its way |
+//! | Up | ready, unready | as it should be, or nearly |
+//! | Up | stopping | restarting: a command, a probe, or leftovers of an exit |
+//! | Up | stopped, completed, failed | its policy has ended it |
+//! | Down | starting, ready, unready | waits for its dependents to end |
+//! | Down | stopping | on its way |
+//! | Down | stopped, completed, failed | as it should be |
+//! | Down | waiting, backoff | never seen from outside: ends at once |
+//!
+//! Work per event is in proportion to what the event changes: each service counts its shut gates and the dependents
+//! that still hold up its stop, and a change pushes exactly the services it concerns to a queue.
+
+mod commands;
+mod gates;
+mod probing;
+mod processes;
+mod stopping;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_config::{Condition, Service, Stack};
+use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, SpawnId, State};
+
+use crate::graph::Graph;
+use crate::replica::{Actual, Outlook, Replica};
+use crate::{Effect, Event, GateCheckId, Reason, Record, SplitMix64, Wanted};
+use gates::GateWait;
+
+/// How long after a kill the news of its end may take before the tree counts as left behind. A kill cannot be
+/// refused, but a process in an uninterruptible wait (a dead network file system, say) ends only when that does; five
+/// seconds are far more than a loaded machine needs to tear down a large process.
+pub const KILL_WAIT: Duration = Duration::from_secs(5);
+
+/// What a deadline is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum DeadlineReason {
+    /// The wait before a restart is over.
+    Backoff,
+    /// A check of this probe is due, or its time is up.
+    Probe(ProbeKind),
+    /// The grace of a stop is over.
+    Grace,
+    /// The wait for the end of a killed tree is over.
+    Kill,
+    /// Outside gates are checked again.
+    GateCheck,
+    /// The `within` of a gate is over.
+    GateWithin,
+    /// The budget for stopping the stack is over.
+    StopBudget,
+}
+
+/// One replica by place: indices of service and replica.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct At {
+    service: usize,
+    index: usize,
+}
+
+/// Who has a deadline.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Key {
+    Replica(At),
+    Gates(usize),
+    Stack,
+}
+
+/// The course of the whole stack, forward only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Course {
+    /// No command yet.
+    Idle,
+    /// Started; `ran` once nothing wanted was on its way any more.
+    Up { ran: bool },
+    /// Being stopped for good. What is left at `budget_end` is killed.
+    Down { asked_at: Moment, budget_end: Moment },
+}
+
+/// One service.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) wanted: Wanted,
+    /// Why it is wanted down.
+    down_reason: Reason,
+    pub(crate) replicas: Vec<Replica>,
+    /// Replicas by state, in the order of [`State::ALL`].
+    counts: [u32; State::ALL.len()],
+    /// Those of the starting ones whose launch is in flight.
+    launching: u32,
+    /// Which conditions of others this service fulfils.
+    holds: Holds,
+    /// Its gates on services that do not hold.
+    pub(crate) shut_gates: u32,
+    /// Dependents that are wanted down, and are not down yet or blocked themselves.
+    blockers: u32,
+    /// Whether it counts among the blockers of what it needs.
+    blocks: bool,
+    /// While a replica waits for gates.
+    pub(crate) wait: Option<GateWait>,
+    /// As it stands in the index of deadlines.
+    wait_deadline: Option<(Moment, DeadlineReason)>,
+    /// Whether it is in the queue.
+    queued: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Holds {
+    ready: bool,
+    started: bool,
+    completed: bool,
+}
+
+/// Decides for all services of one stack. See the module header.
+#[derive(Clone, Debug)]
+pub struct StackMachine {
+    pub(crate) stack: Arc<Stack>,
+    graph: Graph,
+    pub(crate) slots: Vec<Slot>,
+    /// Every start whose end has not been reported, by id.
+    spawns: BTreeMap<SpawnId, At>,
+    /// Checks of outside gates in flight: the service and the place in its `outside` list.
+    checks: BTreeMap<GateCheckId, (usize, usize)>,
+    deadlines: BTreeSet<(Moment, Key)>,
+    queue: VecDeque<usize>,
+    random: SplitMix64,
+    next_spawn: u64,
+    next_check: u64,
+    course: Course,
+    /// Replicas that are not terminated.
+    active: usize,
+    /// Replicas in the initializing phase.
+    initializing: usize,
+    /// Whether the timeline has heard of every replica.
+    announced: bool,
+    now: Moment,
+    out: Vec<Effect>,
+}
+
+impl StackMachine {
+    /// Nothing is wanted and nothing runs until the first command. The seed spreads waits.
+    #[must_use]
+    pub fn new(stack: Arc<Stack>, seed: u64) -> Self {
+        let graph = Graph::new(&stack);
+        let slots = stack
+            .services
+            .iter()
+            .zip(&graph.nodes)
+            .map(|(service, node)| {
+                let mut counts = [0; State::ALL.len()];
+                counts[State::Stopped as usize] = service.replicas;
+                Slot {
+                    wanted: Wanted::Down,
+                    down_reason: Reason::NotWanted,
+                    replicas: (0..service.replicas).map(|_| Replica::new()).collect(),
+                    counts,
+                    launching: 0,
+                    holds: Holds::default(),
+                    shut_gates: node.service_gates,
+                    blockers: 0,
+                    blocks: false,
+                    wait: None,
+                    wait_deadline: None,
+                    queued: false,
+                }
+            })
+            .collect();
+        Self {
+            stack,
+            graph,
+            slots,
+            spawns: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            queue: VecDeque::new(),
+            random: SplitMix64::new(seed),
+            next_spawn: 1,
+            next_check: 1,
+            course: Course::Idle,
+            active: 0,
+            initializing: 0,
+            announced: false,
+            now: Moment::START,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes one event that happened at `now`; gives what is to be done, in this order. A `now` before that of the
+    /// last event counts as that one.
+    #[must_use]
+    pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        match event {
+            Event::Tick => self.on_tick(),
+            Event::Command(command) => self.on_command(command),
+            Event::Launched { spawn, pid } => self.on_launched(spawn, pid),
+            Event::LaunchFailed { spawn, failure } => self.on_launch_failed(spawn, failure),
+            Event::Exited { spawn, exit, leftovers } => self.on_exited(spawn, exit, leftovers),
+            Event::TreeEnded { spawn } => self.on_tree_ended(spawn),
+            Event::ProbeAnswered { spawn, kind, outcome } => self.on_probe_answered(spawn, kind, outcome),
+            Event::GateAnswered { check, outcome } => self.on_gate_answered(check, outcome),
+        }
+        self.advance_queued();
+        self.advance_course();
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Event::Tick`] is due next, and what for. Later than the last event's time once `Tick` was handled.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<(Moment, DeadlineReason)> {
+        let (moment, key) = self.deadlines.first()?;
+        let reason = match key {
+            Key::Replica(at) => self.replica(*at).deadline.map(|(_, reason)| reason)?,
+            Key::Gates(service) => self.slots[*service].wait_deadline.map(|(_, reason)| reason)?,
+            Key::Stack => DeadlineReason::StopBudget,
+        };
+        Some((*moment, reason))
+    }
+
+    /// Whether the stack was stopped or killed for good, nothing runs, and nothing will. Trees the kernel would not
+    /// let go of may remain; their replicas say so.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.course, Course::Down { .. }) && self.active == 0
+    }
+
+    /// Whether every service is terminated and nothing will happen without a command.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let awaits_tree = |replica: &Replica| matches!(replica.actual, Actual::Failed(Outlook::AwaitsTree));
+        self.course != Course::Idle
+            && self.active == 0
+            && self.deadlines.is_empty()
+            && self.checks.is_empty()
+            && !self.slots.iter().any(|slot| slot.replicas.iter().any(awaits_tree))
+    }
+
+    /// The stack's own phase: initializing until nothing wanted is on its way for the first time.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.course {
+            Course::Idle | Course::Up { ran: false } => Phase::Initializing,
+            Course::Up { ran: true } => Phase::Running,
+            Course::Down { .. } if self.active == 0 => Phase::Terminated,
+            Course::Down { .. } => Phase::ShuttingDown,
+        }
+    }
+
+    fn advance_course(&mut self) {
+        match self.course {
+            Course::Up { ran: false } if self.initializing == 0 => self.course = Course::Up { ran: true },
+            Course::Down { budget_end, .. } if self.active == 0 => {
+                self.deadlines.remove(&(budget_end, Key::Stack));
+            }
+            Course::Idle | Course::Up { .. } | Course::Down { .. } => {}
+        }
+    }
+
+    // ---- deadlines ----
+
+    fn on_tick(&mut self) {
+        // Bounded: handling a key moves its deadline past `now` or takes it away; each key comes up once.
+        let due: Vec<Key> = self
+            .deadlines
+            .iter()
+            .take_while(|(moment, _)| *moment <= self.now)
+            .map(|(_, key)| *key)
+            .collect();
+        for key in due {
+            match key {
+                Key::Replica(at) => self.tick_replica(at),
+                Key::Gates(service) => self.enqueue(service),
+                Key::Stack => self.end_budget(),
+            }
+        }
+    }
+
+    fn tick_replica(&mut self, at: At) {
+        match &self.replica(at).actual {
+            Actual::Backoff { until } if *until <= self.now => self.enter_waiting(at, Reason::GatesOpen),
+            Actual::Running(_) => self.tick_probes(at),
+            Actual::Stopping(_) => self.tick_stopping(at),
+            // A key before this one may have moved it on.
+            Actual::Backoff { .. }
+            | Actual::Waiting
+            | Actual::Launching { .. }
+            | Actual::Stopped
+            | Actual::Completed
+            | Actual::Failed(_) => {}
+        }
+    }
+
+    /// Brings the index of deadlines up to date with one replica.
+    fn reindex(&mut self, at: At) {
+        let replica = &mut self.slots[at.service].replicas[at.index];
+        let next = replica.next_deadline();
+        if next == replica.deadline {
+            return;
+        }
+        let before = std::mem::replace(&mut replica.deadline, next);
+        if let Some((moment, _)) = before {
+            self.deadlines.remove(&(moment, Key::Replica(at)));
+        }
+        if let Some((moment, _)) = next {
+            self.deadlines.insert((moment, Key::Replica(at)));
+        }
+    }
+
+    // ---- the queue: services whose gates or blockers changed ----
+
+    fn enqueue(&mut self, service: usize) {
+        let slot = &mut self.slots[service];
+        if !slot.queued {
+            slot.queued = true;
+            self.queue.push_back(service);
+        }
+    }
+
+    /// Bounded: a service comes back only when something it depends on changed, and gates form no circle.
+    fn advance_queued(&mut self) {
+        while let Some(service) = self.queue.pop_front() {
+            self.slots[service].queued = false;
+            match self.slots[service].wanted {
+                Wanted::Up => self.advance_gates(service),
+                Wanted::Down => self.advance_stop(service),
+            }
+        }
+    }
+
+    // ---- changes of what is ----
+
+    /// The one place where a replica changes: keeps counts, records, deadlines and neighbours in step.
+    fn shift(&mut self, at: At, actual: Actual, reason: Reason) {
+        let slot = &mut self.slots[at.service];
+        let replica = &mut slot.replicas[at.index];
+        let (from, to) = (replica.actual.state(), actual.state());
+        slot.launching += u32::from(matches!(actual, Actual::Launching { .. }));
+        slot.launching -= u32::from(matches!(replica.actual, Actual::Launching { .. }));
+        slot.counts[from as usize] -= 1;
+        slot.counts[to as usize] += 1;
+        let active = |state: State| usize::from(state.phase() != Phase::Terminated);
+        let initializing = |state: State| usize::from(state.phase() == Phase::Initializing);
+        self.active = self.active + active(to) - active(from);
+        self.initializing = self.initializing + initializing(to) - initializing(from);
+        replica.actual = actual;
+        let announced = std::mem::replace(&mut replica.announced, true);
+        if from != to {
+            replica.since = self.now;
+        }
+        if from != to || !announced {
+            let from = if announced { from } else { to };
+            let id = replica_id(&self.stack, at);
+            self.out.push(Effect::Record(Record::State { replica: id, from, to, reason: reason.clone() }));
+        }
+        self.replica_mut(at).reason = reason;
+        self.reindex(at);
+        self.refresh(at.service);
+    }
+
+    /// Tells the timeline of something new that leaves the state as it is.
+    fn note(&mut self, at: At, reason: Reason) {
+        let state = self.replica(at).actual.state();
+        let replica = replica_id(&self.stack, at);
+        self.out.push(Effect::Record(Record::State {
+            replica,
+            from: state,
+            to: state,
+            reason: reason.clone(),
+        }));
+        self.replica_mut(at).reason = reason;
+    }
+
+    /// Recomputes what this service means to others, and tells those for whom it changed.
+    fn refresh(&mut self, service: usize) {
+        let slot = &mut self.slots[service];
+        let holds = slot.compute_holds();
+        let before = std::mem::replace(&mut slot.holds, holds);
+        if before != holds {
+            for number in 0..self.graph.nodes[service].dependents.len() {
+                let dependent = self.graph.nodes[service].dependents[number];
+                let other = &mut self.slots[dependent.service];
+                match (before.of(dependent.is), holds.of(dependent.is)) {
+                    (false, true) => other.shut_gates -= 1,
+                    (true, false) => other.shut_gates += 1,
+                    (false, false) | (true, true) => continue,
+                }
+                if other.wait.is_some() {
+                    self.enqueue(dependent.service);
+                }
+            }
+        }
+        self.refresh_blocks(service);
+    }
+
+    /// Counts this service among the blockers of what it needs, or no longer. One that is down itself blocks as long
+    /// as it is blocked: were it not there, its own dependents would lose what they need through it.
+    fn refresh_blocks(&mut self, service: usize) {
+        // Bounded: follows the gates, which form no circle, and only where a count came to zero or left it.
+        let mut open = vec![service];
+        while let Some(service) = open.pop() {
+            let slot = &mut self.slots[service];
+            let blocks = slot.wanted == Wanted::Down && (slot.active() > 0 || slot.blockers > 0);
+            if std::mem::replace(&mut slot.blocks, blocks) == blocks {
+                continue;
+            }
+            for &needed in &self.graph.nodes[service].dependencies {
+                let other = &mut self.slots[needed];
+                if blocks {
+                    other.blockers += 1;
+                } else {
+                    other.blockers -= 1;
+                    if other.blockers == 0 && other.wanted == Wanted::Down && !other.queued {
+                        other.queued = true;
+                        self.queue.push_back(needed);
+                    }
+                }
+                open.push(needed);
+            }
+        }
+    }
+
+    /// From here on the replica starts as soon as its gates hold; `reason` is why, should that be at once.
+    fn enter_waiting(&mut self, at: At, reason: Reason) {
+        let slot = &self.slots[at.service];
+        let nothing_to_check = self.graph.nodes[at.service].outside.is_empty();
+        if slot.shut_gates == 0 && nothing_to_check && slot.replicas[at.index].held.is_none() {
+            self.launch(at, reason);
+        } else {
+            let reason = self.waiting_reason(at.service, self.replica(at).held.is_some());
+            self.shift(at, Actual::Waiting, reason);
+            self.enqueue(at.service);
+        }
+    }
+
+    fn launch(&mut self, at: At, reason: Reason) {
+        let spawn = SpawnId(self.next_spawn);
+        self.next_spawn += 1;
+        let replica = self.replica_mut(at);
+        if std::mem::take(&mut replica.again) {
+            replica.restarts += 1;
+        }
+        self.spawns.insert(spawn, at);
+        let replica = replica_id(&self.stack, at);
+        self.out.push(Effect::Launch { replica, spawn });
+        self.shift(at, Actual::Launching { spawn }, reason);
+    }
+
+    // ---- small things ----
+
+    fn replica(&self, at: At) -> &Replica {
+        &self.slots[at.service].replicas[at.index]
+    }
+
+    fn replica_mut(&mut self, at: At) -> &mut Replica {
+        &mut self.slots[at.service].replicas[at.index]
+    }
+
+    fn config(&self, at: At) -> &Service {
+        &self.stack.services[at.service]
+    }
+
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        self.graph.index(name)
+    }
+}
+
+fn replica_id(stack: &Stack, at: At) -> ReplicaId {
+    let index = u32::try_from(at.index).unwrap_or(u32::MAX);
+    ReplicaId { service: stack.services[at.service].name.clone(), index }
+}
+
+fn probe_of(service: &Service, kind: ProbeKind) -> Option<&mainstay_config::Probe> {
+    match kind {
+        ProbeKind::Startup => service.startup.as_ref(),
+        ProbeKind::Readiness => service.readiness.as_ref(),
+        ProbeKind::Liveness => service.liveness.as_ref(),
+    }
+}
+
+impl Slot {
+    fn count(&self, state: State) -> u32 {
+        self.counts[state as usize]
+    }
+
+    /// Replicas that are not terminated.
+    fn active(&self) -> u32 {
+        let terminated = [State::Stopped, State::Completed, State::Failed];
+        self.counts.iter().sum::<u32>() - terminated.iter().map(|state| self.count(*state)).sum::<u32>()
+    }
+
+    fn compute_holds(&self) -> Holds {
+        let all: u32 = self.counts.iter().sum();
+        let completed = self.count(State::Completed);
+        let ready = self.count(State::Ready) + completed;
+        let running = self.count(State::Starting) - self.launching + self.count(State::Unready);
+        Holds { ready: ready == all, started: ready + running == all, completed: completed == all }
+    }
+
+    /// The state of the service: stopping if any replica is, failed if any has, then the least advanced of those
+    /// that are up; stopped or completed when none is.
+    pub(crate) fn state(&self) -> State {
+        const ORDER: [State; 9] = [
+            State::Stopping,
+            State::Failed,
+            State::Backoff,
+            State::Waiting,
+            State::Starting,
+            State::Unready,
+            State::Ready,
+            State::Stopped,
+            State::Completed,
+        ];
+        ORDER.into_iter().find(|state| self.count(*state) > 0).unwrap_or(State::Stopped)
+    }
+}
+
+impl Holds {
+    fn of(self, condition: Condition) -> bool {
+        match condition {
+            Condition::Ready => self.ready,
+            Condition::Started => self.started,
+            Condition::Completed => self.completed,
+        }
+    }
+}

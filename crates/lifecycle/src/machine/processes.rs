@@ -1,0 +1,257 @@
+//! News of processes: what a launch, an exit and the end of a tree make of a replica.
+
+use std::time::Duration;
+
+use mainstay_config::Kind;
+use mainstay_types::{Exit, LaunchFailure, ProbeKind, SpawnId};
+
+use super::{At, KILL_WAIT, StackMachine, probe_of, replica_id};
+use crate::probe::Track;
+use crate::replica::{Actual, Ending, Health, Outlook, Running, Stage, Stopping, Then};
+use crate::retry::{Tries, Verdict};
+use crate::{Effect, Reason, Record, Wanted};
+
+impl StackMachine {
+    pub(super) fn on_launched(&mut self, spawn: SpawnId, pid: u32) {
+        let Some(&at) = self.spawns.get(&spawn) else { return };
+        let now = self.now;
+        let grace = self.config(at).stop.grace;
+        let kill_at = self.kill_at(grace);
+        let replica = self.replica_mut(at);
+        if let Some(held) = replica.held.as_mut().filter(|held| held.spawn == spawn) {
+            // It came up after all, long after it was given up: it must not stay.
+            held.launched = Some((pid, now));
+            self.record_spawned(at, spawn, pid);
+            self.out.push(Effect::Kill { spawn });
+            return;
+        }
+        match &mut replica.actual {
+            Actual::Launching { .. } => {
+                self.record_spawned(at, spawn, pid);
+                self.begin_running(at, spawn, pid);
+            }
+            Actual::Stopping(stopping) if stopping.launched.is_none() => {
+                stopping.launched = Some((pid, now));
+                let killed = match stopping.stage {
+                    Stage::NotLaunched { .. } | Stage::Asked { .. } => {
+                        stopping.stage = Stage::Asked { kill_at };
+                        false
+                    }
+                    Stage::Killed { .. } => true,
+                };
+                self.record_spawned(at, spawn, pid);
+                if killed {
+                    self.out.push(Effect::Kill { spawn });
+                } else {
+                    self.send_stop(at);
+                }
+                self.reindex(at);
+            }
+            // A second report of the same launch.
+            Actual::Stopping(_)
+            | Actual::Running(_)
+            | Actual::Waiting
+            | Actual::Backoff { .. }
+            | Actual::Stopped
+            | Actual::Completed
+            | Actual::Failed(_) => {}
+        }
+    }
+
+    /// A program without startup and readiness probe is ready as soon as it runs; a oneshot without them is starting
+    /// until it has completed, because whoever waits for it to be ready waits for its work.
+    fn begin_running(&mut self, at: At, spawn: SpawnId, pid: u32) {
+        let now = self.now;
+        let service = self.config(at);
+        let tracks: Vec<Track> = ProbeKind::ALL
+            .into_iter()
+            .filter_map(|kind| Some(Track::new(kind, probe_of(service, kind)?, now)))
+            .collect();
+        let at_once =
+            service.startup.is_none() && service.readiness.is_none() && service.kind == Kind::LongRunning;
+        let health = if at_once { Health::Ready } else { Health::Starting };
+        let running = Running { spawn, pid, launched_at: now, health, tracks };
+        self.shift(at, Actual::Running(running), Reason::Running);
+        self.tick_probes(at);
+    }
+
+    pub(super) fn on_launch_failed(&mut self, spawn: SpawnId, failure: LaunchFailure) {
+        let Some(&at) = self.spawns.get(&spawn) else { return };
+        if self.replica(at).held.as_ref().is_some_and(|held| held.spawn == spawn) {
+            self.release(at);
+            return;
+        }
+        match &self.replica(at).actual {
+            Actual::Launching { .. } => {
+                self.spawns.remove(&spawn);
+                let ending =
+                    Ending { cause: Reason::LaunchFailed(failure), success: false, ran: Duration::ZERO };
+                self.ended(at, Then::Policy(ending), None, None);
+            }
+            Actual::Stopping(stopping) if stopping.launched.is_none() => self.finish_stopping(at),
+            // A report that contradicts `Launched`.
+            Actual::Stopping(_)
+            | Actual::Running(_)
+            | Actual::Waiting
+            | Actual::Backoff { .. }
+            | Actual::Stopped
+            | Actual::Completed
+            | Actual::Failed(_) => {}
+        }
+    }
+
+    pub(super) fn on_exited(&mut self, spawn: SpawnId, exit: Exit, leftovers: u32) {
+        let Some(&at) = self.spawns.get(&spawn) else { return };
+        let now = self.now;
+        let replica = self.replica_mut(at);
+        if let Some(held) = replica.held.as_mut().filter(|held| held.spawn == spawn) {
+            if held.exit.replace(exit).is_none() {
+                let ran = held.launched.map_or(Duration::ZERO, |(_, launched_at)| now.since(launched_at));
+                self.record_exited(at, spawn, exit, ran, true);
+            }
+            if leftovers == 0 {
+                self.release(at);
+            }
+            return;
+        }
+        match &mut replica.actual {
+            Actual::Running(running) => {
+                let ran = now.since(running.launched_at);
+                let launched = Some((running.pid, running.launched_at));
+                let cause = Reason::Exited { exit, ran, leftovers };
+                let ending = Ending { cause: cause.clone(), success: exit.is_success(), ran };
+                self.record_exited(at, spawn, exit, ran, false);
+                if leftovers == 0 {
+                    self.spawns.remove(&spawn);
+                    self.ended(at, Then::Policy(ending), Some(exit), None);
+                } else {
+                    self.out.push(Effect::Kill { spawn });
+                    let stopping = Stopping {
+                        spawn,
+                        launched,
+                        exit: Some(exit),
+                        asked_at: now,
+                        stage: Stage::Killed { lost_at: now + KILL_WAIT, after: None },
+                        then: Then::Policy(ending),
+                    };
+                    self.shift(at, Actual::Stopping(stopping), cause);
+                }
+            }
+            Actual::Stopping(stopping) if stopping.exit.is_none() => {
+                stopping.exit = Some(exit);
+                let ran = stopping.launched.map_or(Duration::ZERO, |(_, launched_at)| now.since(launched_at));
+                if let Then::Policy(ending) = &mut stopping.then {
+                    ending.ran = ran;
+                }
+                self.record_exited(at, spawn, exit, ran, true);
+                if leftovers == 0 {
+                    self.finish_stopping(at);
+                }
+            }
+            // A second report of the same exit, or one before its launch.
+            Actual::Stopping(_)
+            | Actual::Launching { .. }
+            | Actual::Waiting
+            | Actual::Backoff { .. }
+            | Actual::Stopped
+            | Actual::Completed
+            | Actual::Failed(_) => {}
+        }
+    }
+
+    pub(super) fn on_tree_ended(&mut self, spawn: SpawnId) {
+        let Some(&at) = self.spawns.get(&spawn) else { return };
+        let replica = self.replica(at);
+        if let Some(held) = replica.held.as_ref().filter(|held| held.spawn == spawn) {
+            if held.exit.is_some() {
+                self.release(at);
+            }
+            return;
+        }
+        match &replica.actual {
+            Actual::Stopping(stopping) if stopping.exit.is_some() => self.finish_stopping(at),
+            // The end of a tree comes after the end of its main process.
+            Actual::Stopping(_)
+            | Actual::Launching { .. }
+            | Actual::Running(_)
+            | Actual::Waiting
+            | Actual::Backoff { .. }
+            | Actual::Stopped
+            | Actual::Completed
+            | Actual::Failed(_) => {}
+        }
+    }
+
+    /// Nothing of the replica's tree is left. `killed_after` is the grace it did not keep to.
+    pub(super) fn ended(&mut self, at: At, then: Then, exit: Option<Exit>, killed_after: Option<Duration>) {
+        let oneshot = self.config(at).kind == Kind::Oneshot;
+        let wanted = self.slots[at.service].wanted;
+        match (then, wanted) {
+            (Then::Policy(ending), _) if oneshot && ending.success => {
+                self.shift(at, Actual::Completed, Reason::Completed);
+            }
+            (Then::Stop | Then::Restart | Then::Policy(_), Wanted::Down) => {
+                let reason = killed_after.map_or(Reason::Stopped(exit), |after| Reason::Killed { after });
+                self.shift(at, Actual::Stopped, reason);
+            }
+            (Then::Stop, Wanted::Up) => self.start_fresh(at, Reason::Requested),
+            (Then::Restart, Wanted::Up) => self.start_fresh(at, Reason::RestartRequested),
+            (Then::Policy(ending), Wanted::Up) => self.apply_policy(at, ending),
+        }
+    }
+
+    fn apply_policy(&mut self, at: At, ending: Ending) {
+        use mainstay_config::RestartWhen::{Always, Never, OnFailure};
+        let Self { stack, slots, random, now, .. } = self;
+        let policy = &stack.services[at.service].restart;
+        let replica = &mut slots[at.service].replicas[at.index];
+        match (policy.when, ending.success) {
+            (Never | OnFailure, true) => {
+                self.shift(at, Actual::Stopped, Reason::NotRestarted(Box::new(ending.cause)));
+            }
+            (Never, false) => {
+                let reason = Reason::NotRestarted(Box::new(ending.cause));
+                self.shift(at, Actual::Failed(Outlook::Final), reason);
+            }
+            (Always, _) | (OnFailure, false) => {
+                let cause = Box::new(ending.cause);
+                match replica.tries.fail(policy, ending.ran, *now, random) {
+                    Verdict::GiveUp { failures, within } => {
+                        let reason = Reason::GaveUp { cause, failures, within };
+                        self.shift(at, Actual::Failed(Outlook::Final), reason);
+                    }
+                    Verdict::Again { wait, failures } => {
+                        replica.again = true;
+                        let until = *now + wait;
+                        let reason = Reason::Restarting { cause, wait, failures };
+                        if wait.is_zero() {
+                            self.enter_waiting(at, reason);
+                        } else {
+                            self.shift(at, Actual::Backoff { until }, reason);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A start that somebody asked for: what failed before does not count any more.
+    pub(super) fn start_fresh(&mut self, at: At, reason: Reason) {
+        let replica = self.replica_mut(at);
+        replica.tries = Tries::default();
+        replica.again = false;
+        self.enter_waiting(at, reason);
+    }
+
+    fn record_spawned(&mut self, at: At, spawn: SpawnId, pid: u32) {
+        let replica = replica_id(&self.stack, at);
+        self.out.push(Effect::Record(Record::Spawned { replica, spawn, pid }));
+    }
+
+    fn record_exited(&mut self, at: At, spawn: SpawnId, exit: Exit, ran: Duration, requested: bool) {
+        let now = self.now;
+        self.replica_mut(at).last_exit = Some((exit, now));
+        let replica = replica_id(&self.stack, at);
+        self.out.push(Effect::Record(Record::Exited { replica, spawn, exit, ran, requested }));
+    }
+}

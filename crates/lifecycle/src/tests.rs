@@ -1,0 +1,248 @@
+//! A bench for the machine: builds small stacks, plays events at given times, and says what came out in one line.
+
+mod exits;
+mod gating;
+mod probes;
+mod properties;
+mod scale;
+mod stops;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_config::{
+    Backoff, Condition, Gate, GiveUp, Kind, Limits, LogPolicy, Need, Probe, RestartPolicy, RestartWhen,
+    Rotation, Service, Stack, StopPolicy,
+};
+use mainstay_types::{
+    CommandLine, Exit, HostPort, LaunchFailure, LaunchStep, Moment, ProbeAction, ProbeFailure, ProbeKind,
+    ProbeOutcome, ServiceName, SpawnId, StackName, State, StopSignal,
+};
+
+use crate::{Command, Effect, Event, GateCheckId, Reason, Record, StackMachine};
+
+pub(crate) fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub(crate) fn name(text: &str) -> ServiceName {
+    ServiceName::parse(text).unwrap()
+}
+
+pub(crate) fn tcp() -> ProbeAction {
+    ProbeAction::Tcp(HostPort { host: "127.0.0.1".into(), port: 1 })
+}
+
+/// A long-running service that restarts at once, for ever, and has 1 s of grace.
+pub(crate) fn service(text: &str) -> Service {
+    Service {
+        name: name(text),
+        line: 1,
+        description: None,
+        kind: Kind::LongRunning,
+        command: CommandLine { program: "/bin/true".into(), args: vec![] },
+        workdir: "/".into(),
+        env: BTreeMap::new(),
+        inherit_env: false,
+        env_files: vec![],
+        user: None,
+        group: None,
+        replicas: 1,
+        autostart: true,
+        needs: vec![],
+        startup: None,
+        readiness: None,
+        liveness: None,
+        restart: RestartPolicy {
+            when: RestartWhen::Always,
+            backoff: Backoff {
+                first: Duration::ZERO,
+                factor: 2.0,
+                max: Duration::from_secs(30),
+                jitter: 0.0,
+                reset_after: Duration::from_secs(60),
+            },
+            give_up: None,
+        },
+        stop: StopPolicy { signal: StopSignal::Term, grace: Duration::from_secs(1) },
+        log: LogPolicy {
+            rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
+            max_line_bytes: 1 << 16,
+        },
+        limits: Limits::default(),
+    }
+}
+
+pub(crate) fn oneshot(text: &str) -> Service {
+    let mut it = service(text);
+    it.kind = Kind::Oneshot;
+    it.restart.when = RestartWhen::OnFailure;
+    it
+}
+
+pub(crate) fn needs(mut it: Service, other: &str, is: Condition) -> Service {
+    it.needs.push(Need { gate: Gate::Service { service: name(other), is }, within: None });
+    it
+}
+
+pub(crate) fn needs_outside(mut it: Service, within: Option<Duration>) -> Service {
+    it.needs.push(Need { gate: Gate::Outside(tcp()), within });
+    it
+}
+
+pub(crate) fn backoff(mut it: Service, first: u64, give_up: Option<(u32, u64)>) -> Service {
+    it.restart.backoff.first = ms(first);
+    it.restart.give_up = give_up.map(|(failures, within)| GiveUp { failures, within: ms(within) });
+    it
+}
+
+pub(crate) fn probe(period: u64, failures: u32) -> Probe {
+    Probe {
+        action: tcp(),
+        initial_delay: Duration::ZERO,
+        period: ms(period),
+        timeout: ms(1000),
+        success_threshold: 1,
+        failure_threshold: failures,
+    }
+}
+
+pub(crate) struct Bench {
+    pub(crate) machine: StackMachine,
+    pub(crate) now: u64,
+    pub(crate) last: Vec<Effect>,
+}
+
+impl Bench {
+    pub(crate) fn new(services: Vec<Service>) -> Self {
+        Self::with_budget(services, None)
+    }
+
+    pub(crate) fn with_budget(services: Vec<Service>, stop_budget: Option<Duration>) -> Self {
+        let stack = Stack {
+            name: StackName::parse("test").unwrap(),
+            file: "/x".into(),
+            dir: "/".into(),
+            stop_budget,
+            services,
+        };
+        Self { machine: StackMachine::new(Arc::new(stack), 7), now: 0, last: vec![] }
+    }
+
+    pub(crate) fn started(services: Vec<Service>) -> Self {
+        let mut bench = Self::new(services);
+        bench.command(Command::StartStack);
+        bench
+    }
+
+    /// What the event led to, save for records: `launch web#1`, `signal #1 SIGTERM`, `kill #1`, `probe #1 readiness`,
+    /// `check web/0 @1`.
+    pub(crate) fn event(&mut self, event: Event) -> Vec<String> {
+        self.last = self.machine.handle(event, Moment::after_start(ms(self.now)));
+        self.last.iter().filter_map(words).collect()
+    }
+
+    pub(crate) fn command(&mut self, command: Command) -> Vec<String> {
+        self.event(Event::Command(command))
+    }
+
+    pub(crate) fn launched(&mut self, spawn: u64) -> Vec<String> {
+        self.event(Event::Launched { spawn: SpawnId(spawn), pid: 1000 + u32::try_from(spawn).unwrap() })
+    }
+
+    pub(crate) fn exited(&mut self, spawn: u64, code: i32) -> Vec<String> {
+        self.exited_leaving(spawn, code, 0)
+    }
+
+    pub(crate) fn exited_leaving(&mut self, spawn: u64, code: i32, leftovers: u32) -> Vec<String> {
+        self.event(Event::Exited { spawn: SpawnId(spawn), exit: Exit::Code(code), leftovers })
+    }
+
+    pub(crate) fn tree_ended(&mut self, spawn: u64) -> Vec<String> {
+        self.event(Event::TreeEnded { spawn: SpawnId(spawn) })
+    }
+
+    pub(crate) fn probe(&mut self, spawn: u64, kind: ProbeKind, passes: bool) -> Vec<String> {
+        self.event(Event::ProbeAnswered { spawn: SpawnId(spawn), kind, outcome: outcome(passes) })
+    }
+
+    pub(crate) fn gate(&mut self, check: u64, passes: bool) -> Vec<String> {
+        self.event(Event::GateAnswered { check: GateCheckId(check), outcome: outcome(passes) })
+    }
+
+    /// Lets time pass up to `until`, with a tick at every deadline on the way.
+    pub(crate) fn until(&mut self, until: u64) -> Vec<String> {
+        let mut all = vec![];
+        let limit = Moment::after_start(ms(until));
+        for _ in 0..100_000 {
+            let Some((moment, _)) = self.machine.next_deadline().filter(|(moment, _)| *moment <= limit)
+            else {
+                self.now = until;
+                return all;
+            };
+            let effects = self.machine.handle(Event::Tick, moment);
+            self.now = u64::try_from(moment.since_start().as_millis()).unwrap();
+            all.extend(effects.iter().filter_map(words));
+            self.last = effects;
+        }
+        panic!("the machine asks for ticks without end");
+    }
+
+    pub(crate) fn state(&self, service: &str) -> State {
+        self.machine.service(service).unwrap().state
+    }
+
+    pub(crate) fn reason(&self, service: &str) -> Reason {
+        self.machine.service(service).unwrap().reason
+    }
+
+    /// The state records of the last event, `web: ready -> stopping (stop requested)`.
+    pub(crate) fn records(&self) -> Vec<String> {
+        self.last
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Record(Record::State { replica, from, to, reason }) => {
+                    Some(format!("{replica}: {from} -> {to} ({reason})"))
+                }
+                Effect::Record(
+                    Record::Spawned { .. }
+                    | Record::Exited { .. }
+                    | Record::Probe { .. }
+                    | Record::Gate { .. }
+                    | Record::Command { .. },
+                )
+                | Effect::Launch { .. }
+                | Effect::Signal { .. }
+                | Effect::Kill { .. }
+                | Effect::Probe { .. }
+                | Effect::CheckGate { .. } => None,
+            })
+            .collect()
+    }
+}
+
+pub(crate) fn outcome(passes: bool) -> ProbeOutcome {
+    if passes {
+        ProbeOutcome::Passed("connected".into())
+    } else {
+        ProbeOutcome::Failed(ProbeFailure::Refused(HostPort { host: "127.0.0.1".into(), port: 1 }))
+    }
+}
+
+pub(crate) fn failure() -> LaunchFailure {
+    LaunchFailure { step: LaunchStep::Exec, path: None, errno: 2, message: "No such file".into(), hint: None }
+}
+
+fn words(effect: &Effect) -> Option<String> {
+    match effect {
+        Effect::Launch { replica, spawn } => Some(format!("launch {replica}#{spawn}")),
+        Effect::Signal { spawn, signal } => Some(format!("signal #{spawn} {signal}")),
+        Effect::Kill { spawn } => Some(format!("kill #{spawn}")),
+        Effect::Probe { spawn, kind, .. } => Some(format!("probe #{spawn} {kind}")),
+        Effect::CheckGate { service, need, check } => Some(format!("check {service}/{need} @{}", check.0)),
+        Effect::Record(_) => None,
+    }
+}
+
+pub(crate) const NOTHING: [&str; 0] = [];

@@ -1,0 +1,52 @@
+//! Properties of the machine under any events: it never asks for a tick in the past, never starts one replica twice.
+
+use proptest::prelude::*;
+
+use super::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn any_events_in_any_order_are_taken(steps in prop::collection::vec((0u8..12, 0u64..40, 0u64..3000), 1..300)) {
+        let web = Service {
+            replicas: 2,
+            readiness: Some(probe(100, 2)),
+            liveness: Some(probe(150, 1)),
+            ..needs_outside(needs(backoff(service("web"), 50, Some((3, 2000))), "db", Condition::Ready), Some(ms(500)))
+        };
+        let mut bench = Bench::new(vec![service("db"), needs(oneshot("job"), "db", Condition::Started), web]);
+        for (what, id, wait) in steps {
+            bench.now += wait;
+            // Ids are guessed, so most news is stale or contradicts what went before: it must be harmless.
+            let service = name(["db", "job", "web"][usize::try_from(id % 3).unwrap()]);
+            match what {
+                0 => bench.command(Command::StartStack),
+                1 => bench.command(Command::Start(service)),
+                2 => bench.command(Command::Stop(service)),
+                3 => bench.command(Command::Restart(service)),
+                4 if id == 0 => bench.command(Command::StopStack),
+                5 => bench.exited_leaving(id, 1, u32::try_from(wait % 2).unwrap()),
+                6 => bench.tree_ended(id),
+                7 => bench.gate(id, wait % 2 == 0),
+                8 => bench.probe(id, ProbeKind::Readiness, wait % 2 == 0),
+                9 => bench.probe(id, ProbeKind::Liveness, wait % 2 == 0),
+                10 => bench.event(Event::LaunchFailed { spawn: SpawnId(id), failure: failure() }),
+                _ => bench.launched(id),
+            };
+            for _ in 0..1000 {
+                let due = bench.machine.next_deadline();
+                if due.is_none_or(|(moment, _)| moment > Moment::after_start(ms(bench.now))) {
+                    break;
+                }
+                bench.event(Event::Tick);
+            }
+            let due = bench.machine.next_deadline();
+            prop_assert!(due.is_none_or(|(moment, _)| moment > Moment::after_start(ms(bench.now))));
+            let spawns: Vec<_> = bench.machine.services().flat_map(|it| it.replicas).filter_map(|it| it.spawn).collect();
+            let mut unique = spawns.clone();
+            unique.sort();
+            unique.dedup();
+            prop_assert_eq!(spawns.len(), unique.len());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What status shows: the machine's state in the contract's words.
+
+use mainstay_config::Kind;
+use mainstay_types::{Exit, Moment, ReplicaId, ServiceName, SpawnId, State};
+
+use crate::Reason;
+use crate::machine::{Slot, StackMachine};
+use crate::replica::{Actual, Replica, Stage};
+
+/// What was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Wanted {
+    /// It should run (or, for a oneshot, have run).
+    Up,
+    /// It should not.
+    Down,
+}
+
+/// One service.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ServiceView<'a> {
+    /// Its name.
+    pub name: &'a ServiceName,
+    /// Meant to run on, or to finish.
+    pub kind: Kind,
+    /// Stopping if any replica is, failed if any has, then the least advanced of those that are up (backoff, waiting,
+    /// starting, unready, ready); stopped or completed when none is.
+    pub state: State,
+    /// The reason of the first replica in that state.
+    pub reason: Reason,
+    /// What was asked for.
+    pub wanted: Wanted,
+    /// By index.
+    pub replicas: Vec<ReplicaView>,
+}
+
+/// One replica.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReplicaView {
+    /// Counted from 0.
+    pub index: u32,
+    /// The current start, from the launch until the last process of its tree is gone.
+    pub spawn: Option<SpawnId>,
+    /// Its process id, while its main process runs.
+    pub pid: Option<u32>,
+    /// What it is.
+    pub state: State,
+    /// Since when.
+    pub since: Moment,
+    /// When its program began to run, while it does.
+    pub started_at: Option<Moment>,
+    /// Starts that the restart policy made since the host's start.
+    pub restarts: u64,
+    /// How its last program ended, and when.
+    pub last_exit: Option<(Exit, Moment)>,
+    /// Why it is what it is.
+    pub reason: Reason,
+}
+
+/// A replica whose end a stop waits for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Blocker {
+    /// Which.
+    pub replica: ReplicaId,
+    /// Its process id, once it has one; its main process may be gone already.
+    pub pid: Option<u32>,
+    /// When it was asked to stop.
+    pub asked_since: Moment,
+    /// When more force follows: the kill, or after a kill the end of the waiting.
+    pub deadline: Moment,
+    /// Whether it was killed already.
+    pub killed: bool,
+}
+
+impl StackMachine {
+    /// One service.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<ServiceView<'_>> {
+        self.index(name).map(|index| self.service_view(index))
+    }
+
+    /// All services, in the order of the file.
+    pub fn services(&self) -> impl Iterator<Item = ServiceView<'_>> {
+        (0..self.slots.len()).map(|index| self.service_view(index))
+    }
+
+    /// Whom the stop under way waits for, in the order of the file. Empty when nothing is stopping.
+    #[must_use]
+    pub fn stop_progress(&self) -> Vec<Blocker> {
+        let mut blockers = Vec::new();
+        for (slot, service) in self.slots.iter().zip(&self.stack.services) {
+            for (replica, index) in slot.replicas.iter().zip(0..) {
+                let Actual::Stopping(stopping) = &replica.actual else { continue };
+                let (deadline, killed) = match stopping.stage {
+                    Stage::NotLaunched { kill_at } | Stage::Asked { kill_at } => (kill_at, false),
+                    Stage::Killed { lost_at, .. } => (lost_at, true),
+                };
+                blockers.push(Blocker {
+                    replica: ReplicaId { service: service.name.clone(), index },
+                    pid: stopping.launched.map(|(pid, _)| pid),
+                    asked_since: stopping.asked_at,
+                    deadline,
+                    killed,
+                });
+            }
+        }
+        blockers
+    }
+
+    fn service_view(&self, index: usize) -> ServiceView<'_> {
+        let (slot, config) = (&self.slots[index], &self.stack.services[index]);
+        let state = slot.state();
+        let decider = slot.replicas.iter().find(|replica| replica.actual.state() == state);
+        ServiceView {
+            name: &config.name,
+            kind: config.kind,
+            state,
+            reason: decider.map_or(Reason::NotWanted, |replica| self.reason_now(index, replica)),
+            wanted: slot.wanted,
+            replicas: self.replica_views(index, slot),
+        }
+    }
+
+    fn replica_views(&self, service: usize, slot: &Slot) -> Vec<ReplicaView> {
+        slot.replicas
+            .iter()
+            .zip(0..)
+            .map(|(replica, index)| {
+                let running = match &replica.actual {
+                    Actual::Running(running) => Some((running.pid, running.launched_at)),
+                    Actual::Stopping(stopping) if stopping.exit.is_none() => stopping.launched,
+                    Actual::Stopping(_)
+                    | Actual::Waiting
+                    | Actual::Launching { .. }
+                    | Actual::Backoff { .. }
+                    | Actual::Stopped
+                    | Actual::Completed
+                    | Actual::Failed(_) => None,
+                };
+                ReplicaView {
+                    index,
+                    spawn: replica.spawn(),
+                    pid: running.map(|(pid, _)| pid),
+                    state: replica.actual.state(),
+                    since: replica.since,
+                    started_at: running.map(|(_, launched_at)| launched_at),
+                    restarts: replica.restarts,
+                    last_exit: replica.last_exit,
+                    reason: self.reason_now(service, replica),
+                }
+            })
+            .collect()
+    }
+
+    /// What a waiting replica waits for changes without it; so it is looked up when asked for.
+    fn reason_now(&self, service: usize, replica: &Replica) -> Reason {
+        match replica.actual {
+            Actual::Waiting => self.waiting_reason(service, replica.held.is_some()),
+            Actual::Launching { .. }
+            | Actual::Running(_)
+            | Actual::Backoff { .. }
+            | Actual::Stopping(_)
+            | Actual::Stopped
+            | Actual::Completed
+            | Actual::Failed(_) => replica.reason.clone(),
+        }
+    }
+}
