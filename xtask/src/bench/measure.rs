@@ -20,6 +20,9 @@ const WARM_UP: usize = 2;
 /// How long a supervisor may take to start N services, or to stop, before the measurement has failed.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// A supervisor that pauses does so only when the child lived less than a second; the kill spares it that.
+const SETTLE_BEYOND_PAUSE: Duration = Duration::from_millis(1200);
+
 /// How much is measured.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -27,7 +30,7 @@ pub(super) struct Plan {
     samples: usize,
     /// Restarts of one that pauses about a second each.
     samples_with_pause: usize,
-    /// How long a child lives before it is killed.
+    /// How long a child lives before it is killed, under a supervisor that does not pause.
     settle: Duration,
     /// Rest between the start of all services and the look at memory and CPU.
     rest: Duration,
@@ -57,6 +60,10 @@ impl Plan {
 
     fn samples(&self, peer: Peer) -> usize {
         if peer.pauses() { self.samples_with_pause } else { self.samples }
+    }
+
+    fn settle(&self, peer: Peer) -> Duration {
+        if peer.pauses() { SETTLE_BEYOND_PAUSE } else { self.settle }
     }
 }
 
@@ -132,7 +139,7 @@ impl Restart {
                     .arg("kill")
                     .arg(&running.records_path)
                     .arg(samples.to_string())
-                    .arg(plan.settle.as_micros().to_string())
+                    .arg(plan.settle(peer).as_micros().to_string())
                     .arg(LIMIT.as_secs().to_string());
                 let text = crate::stage::output(watch).context("the child was not started again")?;
                 text.lines().map(str::parse).collect::<Result<_, _>>()?
