@@ -1,0 +1,415 @@
+//! The file of one replica: opened at the first byte, closed and renamed when it is full, and patient when the disk
+//! is not there.
+//!
+//! ```text
+//!             write fails                      a retry succeeds
+//!   flowing ───────────────▶ blocked ─────────────────────────────▶ flowing
+//!    reads pipes, writes      pipes are not read (the program waits), the records in
+//!                             hand are kept; tried again after 100 ms, doubling to 5 s
+//! ```
+//!
+//! Writing blocks the capture thread for as long as the file system takes; the host has other threads.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use mainstay_types::{ReplicaId, Timestamp};
+
+use super::batch::{Batch, Start};
+use super::desk::Desk;
+use super::{CapturePolicy, Notice};
+use crate::Stream;
+use crate::record::{HEADER_BYTES, header, parse};
+use crate::stamp::{STAMP_BYTES, parse_stamp};
+use crate::store::{CURRENT, PACKED, PLAIN, closed_path, replica_dir};
+
+/// First wait before a failed write is tried again, and the longest.
+pub(super) const RETRY_FIRST: Duration = Duration::from_millis(100);
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What a detached program's output may take in memory while its file cannot be written. A pipe holds 64 KiB unless
+/// enlarged (pipe(7)); the rest is lost and counted.
+const BACKLOG_BYTES: usize = 512 * 1024;
+
+/// How much of an existing file's end is looked at for its last time and unfinished lines.
+const TAIL_BYTES: u64 = 128 * 1024;
+
+/// After a failed rotation the next is tried this much later; the file grows meanwhile.
+const ROTATE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Whether the file was removed under us is looked up at most this often, and only when there is something to write.
+const CHECK_PRESENT: Duration = Duration::from_secs(1);
+
+/// One replica's current file. Lives as long as the capture; a few hundred bytes while silent.
+pub(super) struct ReplicaLog {
+    desk: Rc<Desk>,
+    pub(super) replica: ReplicaId,
+    dir: PathBuf,
+    pub(super) policy: CapturePolicy,
+    /// Programs attached; the file is closed when there is none.
+    pub(super) attached: u32,
+    file: Option<File>,
+    /// What a crash left in an earlier file has been looked at.
+    inspected: bool,
+    /// Bytes in the current file, those of the backlog included.
+    size_bytes: u64,
+    /// The time of the current file's first line, its name once closed.
+    first_at: Option<Timestamp>,
+    /// The latest time given to a record.
+    last_at: Timestamp,
+    open_lines: u32,
+    checked_at: Timestamp,
+    /// Set after a failed rotation: when to try again.
+    rotate_after: Option<Timestamp>,
+    blocked: Option<Box<Blocked>>,
+}
+
+/// Records that could not be written.
+struct Blocked {
+    bytes: Vec<u8>,
+    cuts: VecDeque<usize>,
+    retrying: bool,
+    waiting: Vec<Waker>,
+}
+
+/// Whether records that cannot be written are kept without bound (reading stops, so it is one read's worth).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenBlocked {
+    /// Keep them all.
+    Keep,
+    /// Keep up to the bound and count the rest as lost: the pipe is about to be closed.
+    Bound,
+}
+
+impl ReplicaLog {
+    pub(super) fn new(desk: Rc<Desk>, replica: ReplicaId, policy: CapturePolicy) -> Self {
+        let dir = replica_dir(&desk.root, &replica);
+        Self {
+            desk,
+            replica,
+            dir,
+            policy,
+            attached: 0,
+            file: None,
+            inspected: false,
+            size_bytes: 0,
+            first_at: None,
+            last_at: Timestamp::UNIX_EPOCH,
+            open_lines: 0,
+            checked_at: Timestamp::UNIX_EPOCH,
+            rotate_after: None,
+            blocked: None,
+        }
+    }
+
+    fn current_path(&self) -> PathBuf {
+        self.dir.join(CURRENT)
+    }
+
+    /// Has closed files pruned and compressed as the policy says.
+    pub(super) fn tidy(&self) {
+        self.desk.tidy(&self.dir, &self.replica, self.policy);
+    }
+
+    /// Whether reading has to wait.
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
+
+    /// Records that could not be written yet.
+    pub(super) fn backlog(&self) -> &[u8] {
+        self.blocked.as_ref().map_or(&[], |blocked| &blocked.bytes)
+    }
+
+    /// Wakes this task once the file can be written again.
+    pub(super) fn wake_when_flowing(&mut self, waker: &Waker) {
+        if let Some(blocked) = &mut self.blocked
+            && !blocked.waiting.iter().any(|known| known.will_wake(waker))
+        {
+            blocked.waiting.push(waker.clone());
+        }
+    }
+
+    /// Whether the caller must start the task that retries.
+    pub(super) fn claim_retry(&mut self) -> bool {
+        self.blocked.as_mut().is_some_and(|blocked| !std::mem::replace(&mut blocked.retrying, true))
+    }
+
+    /// Readies the file and says how a batch of records read at `now` begins.
+    pub(super) fn begin(&mut self, now: Timestamp, stream: Stream) -> Start {
+        if self.blocked.is_none() {
+            self.notice_removal(now);
+            if let Err(error) = self.open() {
+                self.block(Vec::new(), VecDeque::new(), &error);
+            }
+        }
+        Start {
+            at: now.max(self.last_at),
+            stream,
+            size_bytes: self.size_bytes,
+            rotate_bytes: if self.rotate_after.is_some_and(|after| now < after) {
+                u64::MAX
+            } else {
+                self.policy.rotate_bytes
+            },
+            open_lines: self.open_lines,
+        }
+    }
+
+    /// Writes the batch, or keeps it for later.
+    pub(super) fn submit(&mut self, batch: &Batch, when_blocked: WhenBlocked) {
+        if batch.bytes.is_empty() {
+            return;
+        }
+        self.last_at = batch.at();
+        self.open_lines = batch.open_lines();
+        if let Some(blocked) = &mut self.blocked {
+            let held = blocked.bytes.len();
+            if when_blocked == WhenBlocked::Bound && held + batch.bytes.len() > BACKLOG_BYTES {
+                let (lines, bytes) = count(&batch.bytes);
+                self.desk.notice(Notice::LinesLost { replica: self.replica.clone(), lines, bytes });
+                return;
+            }
+            blocked.bytes.extend_from_slice(&batch.bytes);
+            blocked.cuts.extend(batch.cuts.iter().map(|cut| cut + held));
+            self.size_bytes = batch.size_bytes();
+            return;
+        }
+        if let Err((written, cuts_done, error)) = self.write(&batch.bytes, &batch.cuts) {
+            let rest = batch.bytes[written..].to_vec();
+            let cuts = batch.cuts[cuts_done..].iter().map(|cut| cut - written).collect();
+            self.block(rest, cuts, &error);
+            self.size_bytes = batch.size_bytes();
+        }
+    }
+
+    /// Tries to write what is kept. True when nothing is left.
+    pub(super) fn retry(&mut self) -> bool {
+        let Some(mut blocked) = self.blocked.take() else { return true };
+        let size_bytes = self.size_bytes;
+        blocked.cuts.make_contiguous();
+        match self.write(&blocked.bytes, blocked.cuts.as_slices().0) {
+            Ok(()) => {
+                self.desk.notice(Notice::WriteRecovered {
+                    replica: self.replica.clone(),
+                    path: self.current_path(),
+                });
+                for waker in blocked.waiting {
+                    waker.wake();
+                }
+                true
+            }
+            Err((written, cuts_done, _)) => {
+                blocked.bytes.drain(..written);
+                blocked.cuts.drain(..cuts_done);
+                for cut in &mut blocked.cuts {
+                    *cut -= written;
+                }
+                self.size_bytes = size_bytes;
+                self.blocked = Some(blocked);
+                false
+            }
+        }
+    }
+
+    /// The capture ends: a last attempt, then what is left is lost and said so.
+    pub(super) fn give_up(&mut self) {
+        if self.retry() {
+            return;
+        }
+        if let Some(blocked) = self.blocked.take() {
+            let (lines, bytes) = count(&blocked.bytes);
+            if lines > 0 {
+                self.desk.notice(Notice::LinesLost { replica: self.replica.clone(), lines, bytes });
+            }
+        }
+    }
+
+    /// The last program went away: no file stays open for it.
+    pub(super) fn close_file(&mut self) {
+        self.file = None;
+    }
+
+    fn block(&mut self, bytes: Vec<u8>, cuts: VecDeque<usize>, error: &io::Error) {
+        self.desk.notice(Notice::WriteFailed {
+            replica: self.replica.clone(),
+            path: self.current_path(),
+            error: error.to_string(),
+        });
+        self.blocked = Some(Box::new(Blocked { bytes, cuts, retrying: false, waiting: Vec::new() }));
+    }
+
+    /// Writes records, beginning a new file at each cut. On failure: bytes written, cuts done, why.
+    fn write(&mut self, bytes: &[u8], cuts: &[usize]) -> Result<(), (usize, usize, io::Error)> {
+        // At a cut the size is only a forecast until the file before it is complete.
+        let mut written = 0;
+        for (done, end) in cuts.iter().copied().chain([bytes.len()]).enumerate() {
+            if end > written
+                && let Err(error) = self.write_to_current(bytes, &mut written, end)
+            {
+                return Err((written, done, error));
+            }
+            if done < cuts.len() {
+                self.rotate();
+            }
+        }
+        Ok(())
+    }
+
+    fn write_to_current(&mut self, bytes: &[u8], written: &mut usize, end: usize) -> io::Result<()> {
+        self.open()?;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if self.first_at.is_none() {
+            self.first_at = bytes.get(*written..*written + STAMP_BYTES).and_then(parse_stamp);
+        }
+        while *written < end {
+            match file.write(&bytes[*written..end]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => *written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Asked for rather than counted: a write that failed half-way, or a foreign hand, may have changed it.
+        self.size_bytes = file.metadata().map_or(self.size_bytes, |metadata| metadata.len());
+        Ok(())
+    }
+
+    /// Opens the current file if it is not open, and the first time heals what a crash left in it.
+    fn open(&mut self) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.dir)?;
+        let path = self.current_path();
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut size_bytes = file.metadata()?.len();
+        if !self.inspected {
+            if size_bytes > 0 {
+                let found = inspect(&mut file, size_bytes)?;
+                self.first_at = Some(found.first_at);
+                self.last_at = self.last_at.max(found.last_at);
+                let mut healing = Vec::new();
+                if found.torn {
+                    healing.push(b'\n');
+                }
+                for stream in Stream::ALL {
+                    if found.open[stream.index()] {
+                        healing.extend_from_slice(&header(self.last_at, stream, false));
+                        healing.push(b'\n');
+                    }
+                }
+                file.write_all(&healing)?;
+                size_bytes += healing.len() as u64;
+            }
+            self.inspected = true;
+        } else if size_bytes == 0 {
+            self.first_at = None;
+        }
+        self.size_bytes = size_bytes;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Someone may remove the current file: the bytes would go nowhere, without an error.
+    fn notice_removal(&mut self, now: Timestamp) {
+        if self.file.is_none() || now.duration_since(self.checked_at).unsigned_abs() < CHECK_PRESENT {
+            return;
+        }
+        self.checked_at = now;
+        if !self.current_path().exists() {
+            self.file = None;
+            self.first_at = None;
+        }
+    }
+
+    /// Closes the current file and gives it its name. When that fails, it stays current and grows.
+    fn rotate(&mut self) {
+        self.file = None;
+        let first_at = self.first_at.unwrap_or(self.last_at);
+        match self.rename(first_at) {
+            Ok(()) => {
+                self.first_at = None;
+                self.size_bytes = 0;
+                self.rotate_after = None;
+                self.tidy();
+            }
+            Err(error) => {
+                let again = Timestamp::now().checked_add(ROTATE_AGAIN).unwrap_or(Timestamp::MAX);
+                if self.rotate_after.replace(again).is_none() {
+                    self.desk.notice(Notice::RotationFailed {
+                        replica: self.replica.clone(),
+                        path: self.current_path(),
+                        error: error.to_string(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn rename(&self, mut first_at: Timestamp) -> io::Result<()> {
+        // A rename replaces: a name that is taken (the clock was set back between two hosts) is moved on.
+        while closed_path(&self.dir, first_at, PLAIN).try_exists()?
+            || closed_path(&self.dir, first_at, PACKED).try_exists()?
+        {
+            first_at = Timestamp::from_nanosecond(first_at.as_nanosecond() + 1)
+                .map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        std::fs::rename(self.current_path(), closed_path(&self.dir, first_at, PLAIN))
+    }
+}
+
+/// Records and bytes of their texts.
+fn count(records: &[u8]) -> (u64, u64) {
+    let lines = memchr::memchr_iter(b'\n', records).count();
+    let bytes = records.len().saturating_sub(lines * (HEADER_BYTES + 1));
+    (lines as u64, bytes as u64)
+}
+
+/// What an existing file tells.
+struct Found {
+    first_at: Timestamp,
+    last_at: Timestamp,
+    /// Its last line has no end.
+    torn: bool,
+    /// Streams whose last record is a part; known for records within the last [`TAIL_BYTES`].
+    open: [bool; 2],
+}
+
+fn inspect(file: &mut File, size_bytes: u64) -> io::Result<Found> {
+    let changed_at = file
+        .metadata()?
+        .modified()
+        .ok()
+        .and_then(|time| Timestamp::try_from(time).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut head = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    Read::by_ref(file).take(STAMP_BYTES as u64).read_to_end(&mut head)?;
+    let first_at = parse_stamp(&head);
+    let mut tail = Vec::new();
+    let from = size_bytes.saturating_sub(TAIL_BYTES);
+    file.seek(SeekFrom::Start(from))?;
+    Read::by_ref(file).take(TAIL_BYTES).read_to_end(&mut tail)?;
+    let mut lines = tail.split(|byte| *byte == b'\n');
+    if from > 0 {
+        // The window begins inside a record.
+        lines.next();
+    }
+    let mut found = Found {
+        first_at: first_at.unwrap_or(changed_at),
+        last_at: first_at.unwrap_or(Timestamp::UNIX_EPOCH),
+        torn: tail.last().is_some_and(|byte| *byte != b'\n'),
+        open: [false; 2],
+    };
+    for record in lines.filter_map(parse) {
+        found.last_at = found.last_at.max(record.at);
+        found.open[record.stream.index()] = record.partial;
+    }
+    Ok(found)
+}

@@ -1,0 +1,8 @@
+//! Capturing and reading back, whole: real threads, real files, pipes in memory or over loopback.
+
+mod capture;
+mod crash;
+mod follow;
+mod properties;
+mod support;
+mod trouble;
