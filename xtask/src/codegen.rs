@@ -26,7 +26,13 @@ struct Generated {
 
 /// Everything that is generated, each from its one declaration.
 fn generated() -> anyhow::Result<Vec<Generated>> {
-    Ok(Vec::new())
+    Ok(vec![
+        Generated { path: "docs/reference/mainstay-toml.md", text: mainstay_config::reference_markdown() },
+        Generated {
+            path: "docs/reference/mainstay.schema.json",
+            text: format!("{:#}\n", mainstay_config::json_schema()),
+        },
+    ])
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {

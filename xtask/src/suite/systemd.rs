@@ -1,9 +1,245 @@
-//! `suite systemd`: a small stack under a booted systemd, in a container of its own.
+//! `suite systemd`: a small stack under a booted systemd, in a container of its own with a real cgroup v2 tree.
+//!
+//! Shown here and nowhere else: the static release binary runs on a system that has nothing but systemd, becomes ready
+//! under a unit, and a stop ends every process of a service's tree, also those that left its session. The unit is told
+//! not to clean up (`KillMode=process`), so that whatever mainstay leaves behind is seen.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+
+use crate::stage::{Stages, command, output, run as run_command};
+use crate::{dist, places};
+
+/// The machine's name; a run ends an earlier one of the same name.
+const MACHINE: &str = "mainstay-suite";
+
+/// The transient unit.
+const UNIT: &str = "mainstay-suite.service";
+
+/// How long a condition may take; a slow machine is no failure.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What the service's processes are found by: `sleep` with a length nobody else uses.
+const MARK: &str = "sleep 86400123";
+
+/// One process that stays, and four descendants: plain, in a session of its own, and a pair orphaned to the subreaper.
+const TREE_SCRIPT: &str = "#!/bin/sh
+sleep 86400123 &
+setsid sleep 86400123 &
+(setsid sh -c 'sleep 86400123 & exec sleep 86400123' &)
+exec sleep 86400123
+";
+
+/// How many processes [`TREE_SCRIPT`] comes to.
+const TREE_SIZE: usize = 5;
+
+const STACK: &str = "stack = \"suite\"
+
+[service.tree]
+command = [\"/shared/tree\"]
+
+[service.after]
+command = [\"sleep\", \"86400124\"]
+needs = [{ service = \"tree\" }]
+";
 
 /// Arguments of `suite systemd`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  cargo xtask suite systemd
+
+Needs root and Debian's systemd-container and debootstrap. Not covered yet: registering a unit, boot, notify, watchdog.")]
 pub(crate) struct Options {}
 
 pub(crate) fn run(_options: &Options) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+    preflight()?;
+    let binary = dist::build()?;
+    let shared_dir = places::target_dir().join("systemd-suite");
+    prepare(&shared_dir, &binary)?;
+    let machine = Machine::boot(&shared_dir)?;
+    let mut stages = Stages::default();
+    stages.run("systemd: every service is ready under a unit", || {
+        let mut start = machine.command("systemd-run");
+        start.args(["--quiet", "--unit", UNIT, "--property=Type=exec", "--property=KillMode=process"]);
+        start.args([
+            "--property=Delegate=yes",
+            "--property=TimeoutStopSec=60",
+            "--setenv=MAINSTAY_STATE_DIR=/var/lib/mainstay/suite",
+        ]);
+        start.args(["/shared/mainstay", "run", "--file", "/shared/mainstay.toml"]);
+        run_command(start)?;
+        machine.wait_for("both services ready", || {
+            let states = machine.states()?;
+            Ok((states == ["after=ready", "tree=ready"], format!("{states:?}")))
+        })?;
+        machine.wait_for_tree(TREE_SIZE)
+    });
+    stages.run("systemd: the tree lies in the unit's cgroup", || {
+        let mut cgroups = machine.command("sh");
+        cgroups.args(["-c", "for pid in $(pgrep -fx \"$0\"); do grep ^0:: /proc/$pid/cgroup; done", MARK]);
+        let cgroups = output(cgroups)?;
+        ensure!(cgroups.lines().count() == TREE_SIZE, "not one cgroup a process: {cgroups}");
+        for line in cgroups.lines() {
+            ensure!(line.contains(UNIT), "a process is outside the unit: {line}");
+        }
+        let distinct: std::collections::BTreeSet<&str> = cgroups.lines().collect();
+        eprintln!("the tree's cgroups: {distinct:?}");
+        Ok(())
+    });
+    stages.run("systemd: stopping one service ends its whole tree and leaves the host", || {
+        run_command(machine.mainstay(&["stop", "after", "tree"]))?;
+        machine.wait_for_tree(0)?;
+        run_command(machine.mainstay(&["start", "tree", "after"]))?;
+        machine.wait_for_tree(TREE_SIZE)
+    });
+    stages.run("systemd: `systemctl stop` ends everything and the unit is content", || {
+        let mut stop = machine.command("systemctl");
+        stop.args(["stop", UNIT]);
+        run_command(stop)?;
+        machine.wait_for_tree(0)?;
+        let mut journal = machine.command("journalctl");
+        journal.args(["--unit", UNIT, "--no-pager", "--output=cat"]);
+        let journal = output(journal)?;
+        ensure!(
+            !journal.contains("Failed with result") && !journal.contains("Main process exited, code=killed"),
+            "the unit did not end well: {journal}"
+        );
+        Ok(())
+    });
+    if let Err(error) = stages.finish() {
+        machine.show_journal();
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn preflight() -> anyhow::Result<()> {
+    let mut id = command("id");
+    id.arg("-u");
+    if output(id)?.trim() != "0" {
+        bail!("the systemd suite boots a container and needs root");
+    }
+    for (program, package) in [("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap")] {
+        if places::find_program(program, &[Path::new("/usr/sbin")]).is_none() {
+            bail!("{program} is not installed: apt-get install --no-install-recommends {package}");
+        }
+    }
+    Ok(())
+}
+
+/// Fills the folder that the machine sees as /shared.
+fn prepare(shared_dir: &Path, binary: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(shared_dir).with_context(|| format!("cannot create {}", shared_dir.display()))?;
+    fs::copy(binary, shared_dir.join("mainstay")).context("cannot copy the binary")?;
+    fs::write(shared_dir.join("mainstay.toml"), STACK).context("cannot write the stack")?;
+    let script_path = shared_dir.join("tree");
+    fs::write(&script_path, TREE_SCRIPT).context("cannot write the service")?;
+    let mut executable = command("chmod");
+    executable.arg("755").arg(script_path);
+    run_command(executable)
+}
+
+/// The booted container; dropping it powers it off.
+struct Machine {
+    script_path: PathBuf,
+}
+
+impl Machine {
+    fn boot(shared_dir: &Path) -> anyhow::Result<Self> {
+        let script_path = places::root_dir().join(".ci/systemd-machine");
+        let root_dir = places::cache_dir().join("debian-bookworm");
+        let mut make_root = command(&script_path);
+        make_root.arg("root").arg(&root_dir);
+        run_command(make_root)?;
+        let machine = Self { script_path };
+        let mut up = command(&machine.script_path);
+        up.arg("up").arg(&root_dir).arg(MACHINE).arg(shared_dir);
+        run_command(up)?;
+        Ok(machine)
+    }
+
+    /// A command inside the machine.
+    fn command(&self, program: &str) -> Command {
+        let mut run = command(&self.script_path);
+        run.args(["run", MACHINE, program]);
+        run
+    }
+
+    fn mainstay(&self, arguments: &[&str]) -> Command {
+        let mut mainstay = self.command("/usr/bin/env");
+        mainstay.args(["MAINSTAY_STATE_DIR=/var/lib/mainstay/suite", "/shared/mainstay"]);
+        mainstay.args(arguments).args(["--file", "/shared/mainstay.toml"]);
+        mainstay
+    }
+
+    /// `NAME=STATE` of every service, sorted; empty while the host does not answer.
+    fn states(&self) -> anyhow::Result<Vec<String>> {
+        let answer = self.mainstay(&["status", "--json"]).output().context("cannot ask for the status")?;
+        let Ok(status) = serde_json::from_slice::<Value>(&answer.stdout) else { return Ok(Vec::new()) };
+        let services = status["services"].as_array().context("the status lists services")?;
+        let word = |service: &Value, key: &str| service[key].as_str().unwrap_or("?").to_owned();
+        let mut states: Vec<String> = services
+            .iter()
+            .map(|service| format!("{}={}", word(service, "name"), word(service, "state")))
+            .collect();
+        states.sort();
+        Ok(states)
+    }
+
+    /// Waits until that many processes of the tree live.
+    fn wait_for_tree(&self, wanted: usize) -> anyhow::Result<()> {
+        self.wait_for(&format!("{wanted} processes of the tree"), || {
+            let mut list = self.command("pgrep");
+            list.args(["-fxa", MARK]);
+            // pgrep ends with 1 when nothing matches, so its status says nothing more than its lines.
+            let text =
+                String::from_utf8_lossy(&list.output().context("cannot list processes")?.stdout).into_owned();
+            Ok((text.lines().count() == wanted, text.trim().replace('\n', ", ")))
+        })
+    }
+
+    /// Waits for a condition, which also says what it saw last.
+    fn wait_for(
+        &self,
+        what: &str,
+        mut look: impl FnMut() -> anyhow::Result<(bool, String)>,
+    ) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let (holds, seen) = look()?;
+            if holds {
+                return Ok(());
+            }
+            if begun.elapsed() > LIMIT {
+                bail!("waited {} s for {what}; last seen: {seen}", LIMIT.as_secs());
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// After a failure: what the unit wrote.
+    fn show_journal(&self) {
+        let mut journal = self.command("journalctl");
+        journal.args(["--unit", UNIT, "--no-pager", "--lines=50"]);
+        match output(journal) {
+            Ok(text) => eprintln!("{text}"),
+            Err(error) => eprintln!("the unit's journal cannot be read: {error:#}"),
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let mut down = command(&self.script_path);
+        down.args(["down", MACHINE]);
+        if let Err(error) = run_command(down) {
+            eprintln!("cannot power off the machine {MACHINE}: {error:#}");
+        }
+    }
 }
