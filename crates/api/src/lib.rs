@@ -5,14 +5,25 @@
 //!
 //! The host implements [`ControlPlane`]; everything about HTTP stays on this side of it.
 
+mod client;
 mod control;
+mod follow;
+mod openapi;
 mod problem;
+mod query;
+mod route;
+mod router;
+mod server;
 mod shapes;
 
+pub use client::{Client, ClientError, Followed};
 pub use control::{
     CommandOptions, ControlPlane, EventStream, EventsQuery, LogStream, LogsQuery, ParseVerbError, Verb,
 };
+pub use openapi::openapi;
 pub use problem::{Problem, ProblemKind};
+pub use router::router;
+pub use server::{MAX_CONNECTIONS, Notice, serve, serve_with_notices};
 pub use shapes::{
     CommandOutcome, CommandReply, Event, EventKind, ExitInfo, HostStatus, LastExit, LogEntry, OutputStream,
     ReplicaStatus, ServiceKind, ServiceStatus, Status,

@@ -89,17 +89,13 @@ impl std::error::Error for Problem {}
 
 /// `: did you mean "web"?`, or the few names there are, or nothing.
 pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
-    /// Jaro-Winkler similarity from which a name counts as a misspelling of another: `wbe`/`web` is 0.6, unrelated
-    /// words of the same length are below 0.5.
-    const SIMILAR: f64 = 0.6;
     /// Names worth listing in one line.
     const FEW: usize = 8;
-    let best = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
+    // One slip in three characters, a swap of neighbours being one, still counts as a misspelling.
+    let slips = (name.chars().count() / 3).max(1);
+    let best = known.iter().map(|known| (strsim::osa_distance(name, known), *known)).min();
     match best {
-        Some((similarity, candidate)) if similarity >= SIMILAR => format!(": did you mean {candidate:?}?"),
+        Some((distance, candidate)) if distance <= slips => format!(": did you mean {candidate:?}?"),
         Some(_) if known.len() <= FEW => format!(": there are {}", known.join(", ")),
         Some(_) | None => String::new(),
     }

@@ -1,0 +1,211 @@
+//! The client: every method against a server, and every way it can fail.
+
+use std::time::Duration;
+
+use mainstay_api::{Client, ClientError, CommandOptions, CommandOutcome, EventsQuery, LogsQuery, Verb};
+use mainstay_os::{Accepted, ControlListener, ControlStream};
+use mainstay_types::ExitCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::fake_host::{AMPLE, Asked, Host, event, line, service_status, status, wait_for};
+
+const NOW: CommandOptions = CommandOptions { wait: false, timeout: None };
+
+#[tokio::test]
+async fn every_answer_reads_back() {
+    let Some(host) = Host::start() else { return };
+    let client = host.client();
+    assert_eq!(client.status().await.unwrap(), status());
+    assert_eq!(client.events(&EventsQuery::default()).await.unwrap(), [event(1), event(2)]);
+    let query = LogsQuery { last: Some(20_000), grep: Some("é&".to_owned()), ..LogsQuery::default() };
+    assert_eq!(client.logs(&query).await.unwrap().len(), 20_000);
+    assert_eq!(host.plane.asked(), [Asked::Events(EventsQuery::default()), Asked::Logs(query)]);
+    assert_eq!(client.metrics().await.unwrap(), "mainstay_up 1\n");
+    assert_eq!(client.openapi().await.unwrap(), mainstay_api::openapi());
+
+    let reply = client.command("web", Verb::Restart, &NOW).await.unwrap();
+    assert_eq!((reply.outcome, reply.services), (CommandOutcome::Accepted, vec![service_status()]));
+    let wait = CommandOptions { wait: true, timeout: Some(Duration::from_millis(500)) };
+    let reply = client.command("web", Verb::Stop, &wait).await.unwrap();
+    assert_eq!((reply.outcome, reply.outcome.exit_code()), (CommandOutcome::TimedOut, ExitCode::TimedOut));
+    let asked = host.plane.asked();
+    assert_eq!(asked[1], Asked::Command("web".to_owned(), Verb::Stop, wait));
+
+    assert!(client.healthy().await.unwrap() && client.ready().await.unwrap());
+    host.plane.set_up(false);
+    assert!(!client.healthy().await.unwrap() && !client.ready().await.unwrap());
+}
+
+#[tokio::test]
+async fn problems_come_through() {
+    let Some(host) = Host::start() else { return };
+    let client = host.client();
+    for (service, verb, words, code) in [
+        (
+            "wbe",
+            Verb::Start,
+            "there is no service \"wbe\" in this stack: did you mean \"web\"?",
+            ExitCode::NotFound,
+        ),
+        (
+            "ü/..",
+            Verb::Start,
+            "there is no service \"ü/..\" in this stack: there are web, db-migrate",
+            ExitCode::NotFound,
+        ),
+        ("web", Verb::Reload, "reload is not supported yet", ExitCode::Failed),
+    ] {
+        let error = client.command(service, verb, &NOW).await.unwrap_err();
+        assert!(matches!(error, ClientError::Problem(_)), "{error:?}");
+        assert_eq!((error.to_string().as_str(), error.exit_code()), (words, code));
+    }
+    let query = LogsQuery { grep: Some("(".to_owned()), ..LogsQuery::default() };
+    let error = client.logs(&query).await.unwrap_err();
+    assert_eq!((error.to_string().as_str(), error.exit_code()), ("grep: unclosed group", ExitCode::Usage));
+}
+
+#[tokio::test]
+async fn following_tells_what_happens() {
+    let Some(host) = Host::start() else { return };
+    let client = host.client();
+    let query = EventsQuery { after_id: Some(7), ..EventsQuery::default() };
+    let mut events = client.follow_events(&query).await.unwrap();
+    assert_eq!(host.plane.asked(), [Asked::FollowEvents(query)]);
+    assert_eq!(events.next().await.unwrap().unwrap(), event(8));
+    for id in 9..12 {
+        host.plane.happens(event(id));
+        assert_eq!(timeout(AMPLE, events.next()).await.unwrap().unwrap().unwrap(), event(id));
+    }
+    let mut lines = client.follow_logs(&LogsQuery::default()).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().unwrap(), line("before"));
+    let long = "ü\r\n".repeat(100_000);
+    host.plane.writes(line(&long));
+    assert_eq!(timeout(AMPLE, lines.next()).await.unwrap().unwrap().unwrap(), line(&long));
+
+    // Whoever stops following frees the host of it.
+    assert_eq!(host.plane.following(), 2);
+    drop((events, lines));
+    wait_for("the end of both streams", || host.plane.following() == 0).await;
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_after_a_dropped_wait() {
+    let Some(host) = Host::start() else { return };
+    let mut events = host.client().follow_events(&EventsQuery::default()).await.unwrap();
+    for id in 1..5 {
+        assert!(timeout(Duration::from_millis(10), events.next()).await.is_err(), "nothing has happened yet");
+        host.plane.happens(event(id));
+        assert_eq!(timeout(AMPLE, events.next()).await.unwrap().unwrap().unwrap(), event(id));
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_host_ends_the_stream() {
+    let Some(mut host) = Host::start() else { return };
+    let mut events = host.client().follow_events(&EventsQuery::default()).await.unwrap();
+    host.plane.happens(event(1));
+    host.stop();
+    let served = &mut host.served;
+    timeout(AMPLE, served).await.unwrap().unwrap();
+    assert_eq!(timeout(AMPLE, events.next()).await.unwrap().unwrap().unwrap(), event(1));
+    assert!(timeout(AMPLE, events.next()).await.unwrap().is_none());
+    assert!(events.next().await.is_none(), "and stays ended");
+}
+
+#[tokio::test]
+async fn a_killed_host_is_an_error_of_the_stream() {
+    let Some(host) = Host::start() else { return };
+    let mut events = host.client().follow_events(&EventsQuery::default()).await.unwrap();
+    host.served.abort();
+    let error = timeout(AMPLE, events.next()).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::Protocol(_)), "{error:?}");
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn no_host_is_told() {
+    if Host::start().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let client = Client::new(dir.path().join("shop.sock"));
+    for error in
+        [client.status().await.unwrap_err(), client.follow_events(&EventsQuery::default()).await.unwrap_err()]
+    {
+        assert!(matches!(error, ClientError::NotRunning { .. }), "{error:?}");
+        assert_eq!(error.exit_code(), ExitCode::NotFound);
+        assert!(error.to_string().contains("shop.sock"), "{error}");
+    }
+}
+
+/// A listener that does this with its first connection, and a client of it.
+fn strange_host<F, Fut>(answer: F) -> Option<(Client, tempfile::TempDir)>
+where
+    F: FnOnce(ControlStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    Host::start()?;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shop.sock");
+    let listener = ControlListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        let Accepted::Stream(mut stream) = listener.accept().await.unwrap() else { panic!() };
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        answer(stream).await;
+    });
+    Some((Client::new(path), dir))
+}
+
+#[tokio::test]
+async fn strange_answers_are_told() {
+    for (answer, words) in [
+        ("", "the connection to the host broke: connection closed before message completed"),
+        ("hello\r\n\r\n", "the connection to the host broke: invalid HTTP version parsed"),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            "the host's answer does not read: missing field `stack`",
+        ),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}", "the connection to the host broke"),
+        (
+            "HTTP/1.1 500 x\r\ncontent-length: 2\r\n\r\nno",
+            "the host answered 500 Internal Server Error without saying why",
+        ),
+    ] {
+        let host =
+            strange_host(move |mut stream| async move { stream.write_all(answer.as_bytes()).await.unwrap() });
+        let Some((client, _dir)) = host else { return };
+        let error = client.status().await.unwrap_err();
+        assert!(matches!(error, ClientError::Protocol(_)), "{error:?}");
+        assert!(error.to_string().starts_with(words), "{answer:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_makes_no_sense_ends_with_an_error() {
+    let frames = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {}\n\ndata: {}\n\n";
+    let host =
+        strange_host(move |mut stream| async move { stream.write_all(frames.as_bytes()).await.unwrap() });
+    let Some((client, _dir)) = host else { return };
+    let mut events = client.follow_events(&EventsQuery::default()).await.unwrap();
+    let error = events.next().await.unwrap().unwrap_err();
+    assert!(error.to_string().starts_with("what the host tells does not read: missing field"), "{error}");
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_host_that_never_answers_times_out() {
+    let host = strange_host(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    let Some((client, _dir)) = host else { return };
+    // From here on, time passes as soon as nothing else can happen.
+    tokio::time::pause();
+    let error = client.status().await.unwrap_err();
+    assert!(matches!(error, ClientError::TimedOut(_)), "{error:?}");
+    assert_eq!(error.exit_code(), ExitCode::TimedOut);
+}
