@@ -25,18 +25,19 @@ struct Generated {
 }
 
 /// Everything that is generated, each from its one declaration.
-fn generated() -> anyhow::Result<Vec<Generated>> {
-    Ok(vec![
+fn generated() -> [Generated; 3] {
+    [
         Generated { path: "docs/reference/mainstay-toml.md", text: mainstay_config::reference_markdown() },
         Generated {
             path: "docs/reference/mainstay.schema.json",
             text: format!("{:#}\n", mainstay_config::json_schema()),
         },
-    ])
+        Generated { path: "docs/reference/openapi.json", text: format!("{:#}\n", mainstay_api::openapi()) },
+    ]
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let stale = apply(places::root_dir(), &generated()?, options.check)?;
+    let stale = apply(places::root_dir(), &generated(), options.check)?;
     for path in &stale {
         eprintln!("{path}: {}", if options.check { "not what the code says" } else { "written" });
     }
