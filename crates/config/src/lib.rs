@@ -3,10 +3,44 @@
 //! Role: declares every key once; reads, checks and resolves the file; JSON Schema and the reference page come from
 //! the same declaration. May use: `types`. May be used by: `lifecycle`, `host`, `mainstay`, `xtask`.
 //! Opens nothing and looks nothing up: the text and the environment are arguments.
+//!
+//! ```text
+//! bytes ─ decode ─► text ─ syntax ─► TOML with places ─ read, by declare + keys ─► Options ─ resolve, graph ─► Stack
+//!                                                                    └─► json_schema, reference
+//! ```
+
+#![forbid(unsafe_code)]
 
 mod stack;
 
+mod command;
+mod declare;
+mod decode;
+mod diagnostic;
+mod env_file;
+mod expand;
+mod graph;
+mod json_schema;
+mod keys;
+mod nearest;
+mod parse;
+mod quote;
+mod read;
+mod reference;
+mod render;
+mod resolve;
+mod syntax;
+mod template;
+mod value;
+
+pub use decode::{MAX_FILE_BYTES, decode};
+pub use diagnostic::{ConfigCause, Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
+pub use env_file::{EnvFileError, parse_env_file};
+pub use json_schema::json_schema;
+pub use parse::{Input, parse};
+pub use reference::reference_markdown;
 pub use stack::{
     Backoff, Condition, Gate, GiveUp, Kind, Limits, LogPolicy, Need, Probe, RestartPolicy, RestartWhen,
     Rotation, Service, Stack, StopPolicy,
 };
+pub use template::template;

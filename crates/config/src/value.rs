@@ -1,0 +1,529 @@
+//! How each kind of value is read from the file and shown in the reference.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mainstay_types::{
+    CommandLine, HostPort, HttpTarget, ServiceName, StackName, TargetParseError, format_size, parse_duration,
+    parse_size,
+};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::command;
+use crate::declare::{At, Key, Options, Rule, Shape, Word};
+use crate::diagnostic::Found;
+use crate::keys::{NeedOptions, ServiceOptions};
+use crate::nearest::nearest;
+use crate::quote::toml_text;
+use crate::read::{Reader, not_supported_yet, positive, shown};
+
+/// A type that a key can have.
+pub(crate) trait Value: Sized + Clone {
+    /// Its kind, for messages, JSON Schema and the reference.
+    const SHAPE: Shape;
+
+    /// Reads it; `None` when it is wrong, which has been reported then.
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self>;
+
+    /// The value as TOML; only asked of types that have defaults.
+    fn shown(&self) -> String {
+        String::new()
+    }
+}
+
+/// A type that is one of some words.
+pub(crate) trait Choice: Sized + Clone {
+    const WORDS: &'static [Word];
+    fn from_word(word: &str) -> Option<Self>;
+    fn word(&self) -> &'static str;
+}
+
+impl<T: Choice> Value for T {
+    const SHAPE: Shape = Shape::Choice(T::WORDS);
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let text = reader.text(key, Self::SHAPE, value)?;
+        if let Some(chosen) = Self::from_word(&text) {
+            return Some(chosen);
+        }
+        if T::WORDS.iter().any(|word| word.name == text) {
+            reader.report(not_supported_yet(
+                value.span(),
+                &format!("{} = {}", key.name, toml_text(&text)),
+                "",
+            ));
+            return None;
+        }
+        let names: Vec<_> =
+            T::WORDS.iter().filter(|word| word.supported).map(|word| toml_text(word.name)).collect();
+        let accepted = format!("accepted: {}", names.join(", "));
+        let help = match nearest(&text, T::WORDS.iter().map(|word| word.name)) {
+            Some(near) => format!("did you mean {}? {accepted}", toml_text(near)),
+            None => accepted,
+        };
+        let message = format!("`{}` cannot be \"{}\"", key.name, shown(&text));
+        reader.report(Found::invalid(value.span(), message).help(help));
+        None
+    }
+
+    fn shown(&self) -> String {
+        toml_text(self.word())
+    }
+}
+
+impl Value for String {
+    const SHAPE: Shape = Shape::Text;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let text = reader.text(key, Self::SHAPE, value)?;
+        if text.is_empty() && matches!(key.rule, Rule::NotEmpty) {
+            let message = format!("`{}` cannot be empty", key.name);
+            reader.report(Found::invalid(value.span(), message).help("take the key out to use its default"));
+            return None;
+        }
+        Some(text)
+    }
+}
+
+impl Value for StackName {
+    const SHAPE: Shape = Shape::Text;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let text = reader.text(key, Self::SHAPE, value)?;
+        let parsed = Self::parse(&text);
+        parsed.map_err(|error| reader.report(Found::invalid(value.span(), error.to_string()))).ok()
+    }
+}
+
+impl Value for bool {
+    const SHAPE: Shape = Shape::Bool;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            reader.wrong_type(
+                key,
+                Self::SHAPE,
+                value,
+                Some(format!("write {0} = true or {0} = false", key.name)),
+            );
+        }
+        flag
+    }
+
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($ty:ty),*) => {$(
+        impl Value for $ty {
+            const SHAPE: Shape = Shape::Integer;
+
+            fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+                let (min, max) = match key.rule {
+                    Rule::Integer(min, max) => (min, max),
+                    Rule::Free | Rule::NotEmpty | Rule::Number(..) | Rule::Time(..) | Rule::Size(..) => {
+                        (0, <$ty>::MAX.into())
+                    }
+                };
+                let Some(integer) = value.get_ref().as_integer() else {
+                    let help = format!("write a number without quotes, from {min} to {max}");
+                    reader.wrong_type(key, Self::SHAPE, value, Some(help));
+                    return None;
+                };
+                // More than 128 bits hold is out of every range as well.
+                let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+                let fits = number.filter(|number| (i128::from(min)..=i128::from(max)).contains(number));
+                let fits = fits.and_then(|number| <$ty>::try_from(number).ok());
+                if fits.is_none() {
+                    out_of_range(reader, key, value.span(), &min.to_string(), &max.to_string(), integer.as_str());
+                }
+                fits
+            }
+
+            fn shown(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+whole_numbers!(u16, u32, u64);
+
+impl Value for f64 {
+    const SHAPE: Shape = Shape::Number;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let toml = value.get_ref();
+        let written = match (toml.as_float(), toml.as_integer()) {
+            (Some(float), _) => float.as_str(),
+            (None, Some(integer)) if integer.radix() == 10 => integer.as_str(),
+            (None, _) => {
+                reader.wrong_type(key, Self::SHAPE, value, None);
+                return None;
+            }
+        };
+        let number: Option<Self> = written.parse().ok();
+        let (min, max) = match key.rule {
+            Rule::Number(min, max) => (min, max),
+            Rule::Free | Rule::NotEmpty | Rule::Integer(..) | Rule::Time(..) | Rule::Size(..) => {
+                (Self::MIN, Self::MAX)
+            }
+        };
+        let fits = number.filter(|number| (min..=max).contains(number));
+        if fits.is_none() {
+            out_of_range(reader, key, value.span(), &min.to_string(), &max.to_string(), written);
+        }
+        fits
+    }
+
+    fn shown(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl Value for Duration {
+    const SHAPE: Shape = Shape::Duration;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        if !value.get_ref().is_str() {
+            let help =
+                positive(value).map(|number| format!("write {} = \"{number}s\" for seconds", key.name));
+            reader.wrong_type(key, Self::SHAPE, value, help);
+            return None;
+        }
+        let text = reader.text(key, Self::SHAPE, value)?;
+        let time = match parse_duration(&text) {
+            Ok(time) => time,
+            Err(error) => {
+                let help = format!("for example: {} = {}", key.name, key.example);
+                reader.report(Found::invalid(value.span(), clipped(&error.to_string())).help(help));
+                return None;
+            }
+        };
+        if let Rule::Time(min, max) = key.rule
+            && !(min..=max).contains(&time)
+        {
+            out_of_range(reader, key, value.span(), &time_text(min), &time_text(max), text.trim());
+            return None;
+        }
+        Some(time)
+    }
+
+    fn shown(&self) -> String {
+        toml_text(&time_text(*self))
+    }
+}
+
+/// A duration in the largest unit that shows it whole and is not too coarse to read: `90s`, `5m`, `365d`.
+pub(crate) fn time_text(time: Duration) -> String {
+    let (ms, seconds) = (time.as_millis(), time.as_secs());
+    match seconds {
+        0 if ms == 0 => "0s".to_owned(),
+        _ if ms % 1000 != 0 => format!("{ms}ms"),
+        _ if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
+        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds % 60 == 0 && seconds > 60 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+/// A number of bytes, written with a unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ByteSize(pub(crate) u64);
+
+impl Value for ByteSize {
+    const SHAPE: Shape = Shape::Size;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        if !value.get_ref().is_str() {
+            let help = positive(value)
+                .map(|number| format!("write {} = \"{number}B\" for bytes; or with KiB, MiB, GiB", key.name));
+            reader.wrong_type(key, Self::SHAPE, value, help);
+            return None;
+        }
+        let text = reader.text(key, Self::SHAPE, value)?;
+        let bytes = match parse_size(&text) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let help = format!("for example: {} = {}", key.name, key.example);
+                reader.report(Found::invalid(value.span(), clipped(&error.to_string())).help(help));
+                return None;
+            }
+        };
+        if let Rule::Size(min, max) = key.rule
+            && !(min..=max).contains(&bytes)
+        {
+            out_of_range(reader, key, value.span(), &size_text(min), &size_text(max), text.trim());
+            return None;
+        }
+        Some(Self(bytes))
+    }
+
+    fn shown(&self) -> String {
+        toml_text(&size_text(self.0))
+    }
+}
+
+/// A size in the largest binary unit that shows it whole, as the file writes it: `64KiB`.
+pub(crate) fn size_text(bytes: u64) -> String {
+    let whole = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)]
+        .into_iter()
+        .find(|(_, shift)| bytes >= 1 << shift && bytes.trailing_zeros() >= *shift);
+    match whole {
+        Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
+        None if bytes < 1 << 10 => format!("{bytes}B"),
+        None => format_size(bytes),
+    }
+}
+
+fn out_of_range(reader: &mut Reader<'_>, key: &Key, span: Range<usize>, min: &str, max: &str, written: &str) {
+    let message = format!("`{}` must be from {min} to {max}, not {}", key.name, shown(written));
+    reader.report(Found::invalid(span, message));
+}
+
+/// An error's text without the megabytes a value may have put into it.
+fn clipped(message: &str) -> String {
+    const MAX_MESSAGE_CHARS: usize = 200;
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((at, _)) => format!("{}…", &message[..at]),
+        None => message.to_owned(),
+    }
+}
+
+impl Value for HostPort {
+    const SHAPE: Shape = Shape::Address;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let text = reader.text(key, Self::SHAPE, value)?;
+        Self::parse(&text).map_err(|error| report_target(reader, key, value.span(), &error)).ok()
+    }
+}
+
+impl Value for HttpTarget {
+    const SHAPE: Shape = Shape::Url;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let text = reader.text(key, Self::SHAPE, value)?;
+        Self::parse(&text).map_err(|error| report_target(reader, key, value.span(), &error)).ok()
+    }
+}
+
+fn report_target(reader: &mut Reader<'_>, key: &Key, span: Range<usize>, error: &TargetParseError) {
+    let found = if *error == TargetParseError::HttpsNotYet {
+        Found::invalid(span, format!("`https` in `{}` is not supported yet", key.name))
+            .help("use http:// on the loopback address, or exec with a client that speaks https")
+    } else {
+        Found::invalid(span, clipped(&error.to_string()))
+            .help(format!("for example: {} = {}", key.name, key.example))
+    };
+    reader.report(found);
+}
+
+impl Value for CommandLine {
+    const SHAPE: Shape = Shape::Command;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        command::read(reader, key, value)
+    }
+}
+
+impl Value for PathBuf {
+    const SHAPE: Shape = Shape::Path;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let text = reader.text(key, Self::SHAPE, value)?;
+        resolve_path(reader, key, value.span(), &text)
+    }
+}
+
+/// Makes a path absolute: relative to the folder of the file, without `.`; `..` stays, as symbolic links may be in it.
+pub(crate) fn resolve_path(
+    reader: &mut Reader<'_>,
+    key: &Key,
+    span: Range<usize>,
+    text: &str,
+) -> Option<PathBuf> {
+    if text.is_empty() {
+        let help = "take the key out to use its default, or write \".\" for the folder of the file";
+        reader.report(Found::invalid(span, format!("`{}` cannot be an empty path", key.name)).help(help));
+        return None;
+    }
+    if text == "~" || text.starts_with("~/") {
+        let message = format!("`~` is not expanded in `{}`: it would be a folder of that name", key.name);
+        reader.report(Found::invalid(span, message).help("write ${HOME} in its place"));
+        return None;
+    }
+    Some(reader.dir.join(Path::new(text)).components().collect())
+}
+
+/// A list of paths; one text is a list of one.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct PathList(pub(crate) Vec<PathBuf>);
+
+impl Value for PathList {
+    const SHAPE: Shape = Shape::Texts;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let items = match value.get_ref().as_array() {
+            Some(array) => array.iter().collect(),
+            None if value.get_ref().is_str() => vec![value],
+            None => {
+                reader.wrong_type(key, Self::SHAPE, value, None);
+                return None;
+            }
+        };
+        let mut paths = Vec::with_capacity(items.len());
+        let mut whole = true;
+        for item in items {
+            if !item.get_ref().is_str() {
+                reader.wrong_item(key, item);
+                whole = false;
+                continue;
+            }
+            let text = reader.text(key, Shape::Texts, item);
+            let path = text.and_then(|text| resolve_path(reader, key, item.span(), &text));
+            whole &= path.is_some();
+            paths.extend(path);
+        }
+        whole.then_some(Self(paths))
+    }
+}
+
+/// Variables for a program.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Environment(pub(crate) BTreeMap<String, String>);
+
+impl Value for Environment {
+    const SHAPE: Shape = Shape::Environment;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let Some(table) = value.get_ref().as_table() else {
+            reader.wrong_type(key, Self::SHAPE, value, None);
+            return None;
+        };
+        let mut env = BTreeMap::new();
+        for (name, value) in table {
+            if let Some(why) = bad_variable_name(name.get_ref()) {
+                let message = format!("\"{}\" is no name of a variable: {why}", shown(name.get_ref()));
+                reader.report(Found::invalid(name.span(), message));
+            }
+            let toml = value.get_ref();
+            let text = if toml.is_str() {
+                reader.text(key, Shape::Text, value)
+            } else if let Some(integer) = toml.as_integer() {
+                // Programs read decimal numbers; 0x1F in the file is a way of writing 31.
+                i128::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number.to_string())
+            } else if let Some(flag) = toml.as_bool() {
+                Some(flag.to_string())
+            } else {
+                let message = format!("the variable `{}` must be a text, a whole number or a boolean", {
+                    shown(name.get_ref())
+                });
+                let help = "write the value in quotes, as the program is to see it";
+                reader.report(Found::invalid(value.span(), message).help(help));
+                None
+            };
+            env.extend(text.map(|text| (name.get_ref().clone().into_owned(), text)));
+        }
+        Some(Self(env))
+    }
+}
+
+/// Why a text cannot name a variable (environ(7)): empty, or it holds `=` or NUL.
+pub(crate) fn bad_variable_name(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("it is empty"),
+        _ if name.contains('=') => Some("it holds `=`"),
+        _ if name.contains('\0') => Some("it holds a NUL character"),
+        _ => None,
+    }
+}
+
+/// The gates of a service, in the order of the file.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct NeedList(pub(crate) Vec<At<NeedOptions>>);
+
+impl Value for NeedList {
+    const SHAPE: Shape = Shape::Tables(NeedOptions::table);
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let Some(array) = value.get_ref().as_array() else {
+            reader.wrong_type(key, Self::SHAPE, value, None);
+            return None;
+        };
+        let mut needs = Vec::with_capacity(array.len());
+        for item in array.iter() {
+            if let Some(name) = item.get_ref().as_str() {
+                let message = "each gate is a table with its kind, not a text";
+                let help =
+                    format!("for a service of this stack write {{ service = {} }}", toml_text(&shown(name)));
+                reader.report(Found::invalid(item.span(), message).help(help));
+            } else if let Some(value) = NeedOptions::read(reader, key, item) {
+                needs.push(At { value, span: item.span(), key: item.span() });
+            }
+        }
+        Some(Self(needs))
+    }
+}
+
+/// One `[service.NAME]` table.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedService {
+    pub(crate) name: ServiceName,
+    /// The bytes of the name.
+    pub(crate) span: Range<usize>,
+    pub(crate) options: ServiceOptions,
+    /// False when a kind is written that cannot be read: nothing follows from it then.
+    pub(crate) is_kind_known: bool,
+}
+
+/// The services, in the order of the file.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Services(pub(crate) Vec<NamedService>);
+
+impl Value for Services {
+    const SHAPE: Shape = Shape::Services(ServiceOptions::table);
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        let Some(table) = value.get_ref().as_table() else {
+            let help = "write each service as a table of its own: [service.NAME]".to_owned();
+            reader.wrong_type(key, Self::SHAPE, value, Some(help));
+            return None;
+        };
+        let mut services = Vec::with_capacity(table.len());
+        for (name, value) in table {
+            let parsed = ServiceName::parse(name.get_ref());
+            reader.service = Some(shown(name.get_ref()));
+            if let Err(error) = &parsed {
+                reader.report(Found::invalid(name.span(), error.to_string()));
+            }
+            let options = if let Some(table) = value.get_ref().as_table() {
+                let entries = reader.entries(ServiceOptions::table(), table, &name.span());
+                let options = ServiceOptions::from_entries(reader, &entries);
+                let is_kind_known = options.kind.is_some() || !entries.has("kind");
+                Some((options, is_kind_known))
+            } else {
+                let message = format!("service `{}` must be a table", shown(name.get_ref()));
+                let help = if ServiceOptions::table().key(name.get_ref()).is_some() {
+                    format!("`{}` belongs into a service: write [service.NAME] above it", name.get_ref())
+                } else {
+                    format!("write [service.{}], with single brackets", shown(name.get_ref()))
+                };
+                reader.report(Found::invalid(name.span(), message).help(help));
+                None
+            };
+            if let (Ok(parsed), Some((options, is_kind_known))) = (parsed, options) {
+                services.push(NamedService { name: parsed, span: name.span(), options, is_kind_known });
+            }
+        }
+        reader.service = None;
+        // The parser's tables are in the order of their names.
+        services.sort_by_key(|service| service.span.start);
+        Some(Self(services))
+    }
+}

@@ -1,0 +1,206 @@
+//! The schema, the reference page and the template agree with what the parser reads.
+
+use mainstay_config::{json_schema, reference_markdown, template};
+use serde_json::Value;
+
+use super::{errors, good, read};
+
+/// Every key of the schema: the table, the name, and its schema.
+fn keys() -> Vec<(String, String, Value)> {
+    let schema = json_schema();
+    let mut tables = vec![("stack".to_owned(), schema.clone())];
+    tables.extend(
+        schema["$defs"].as_object().unwrap().iter().map(|(name, table)| (name.clone(), table.clone())),
+    );
+    let keys_of = |(table, schema): (String, Value)| {
+        let properties = schema["properties"].as_object().unwrap().clone();
+        assert_eq!(schema["additionalProperties"], false, "{table}");
+        properties.into_iter().map(move |(key, schema)| (table.clone(), key, schema))
+    };
+    tables.into_iter().flat_map(keys_of).collect()
+}
+
+/// A file in which the table of that name holds this line, and all else is right.
+fn file_with(table: &str, key: &str, value: &str) -> String {
+    let line = format!("{key} = {value}");
+    let probe = if ["http", "tcp", "exec", "grpc", "log", "file", "notify"].contains(&key) {
+        line.clone()
+    } else if key == "status" {
+        format!("http = \"http://a/\", {line}")
+    } else {
+        format!("tcp = \"a:1\", {line}")
+    };
+    let base = "[service.web]\ncommand = \"x\"\n";
+    let db = "[service.db]\ncommand = \"x\"\n";
+    match table {
+        "stack" if key == "service" => format!("{base}{db}"),
+        "stack" => format!("{line}\n{base}"),
+        "service" if key == "command" => format!("[service.web]\n{line}\n"),
+        "service" => format!("{base}{line}\n{db}"),
+        "need" if ["is", "service"].contains(&key) => {
+            let job = "[service.job]\ncommand = \"x\"\nkind = \"oneshot\"\n";
+            let rest = if key == "is" { "service = \"job\", " } else { "" };
+            format!("{base}needs = [{{ {rest}{line} }}]\n{db}{job}")
+        }
+        "need" if ["within", "lose"].contains(&key) => {
+            format!("{base}needs = [{{ tcp = \"a:1\", {line} }}]\n")
+        }
+        "need" if key == "status" => format!("{base}needs = [{{ {probe} }}]\n"),
+        "need" => format!("{base}needs = [{{ {line} }}]\n"),
+        "probe" => format!("{base}readiness = {{ {probe} }}\n"),
+        "backoff" | "give_up" => format!("{base}restart.{table}.{line}\n"),
+        "rotate" => format!("{base}log.rotate.{line}\n"),
+        other => format!("{base}{other}.{line}\n"),
+    }
+}
+
+/// JSON as TOML; both have the same scalars and lists.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Object(object) => {
+            let pairs: Vec<_> =
+                object.iter().map(|(key, value)| format!("{key:?} = {}", toml(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
+}
+
+#[test]
+fn every_declared_key_is_known_to_the_parser_and_its_example_is_right() {
+    let keys = keys();
+    assert!(keys.len() > 80, "{}", keys.len());
+    for (table, key, schema) in keys {
+        let text = file_with(&table, &key, &toml(&schema["examples"][0]));
+        if schema["description"].as_str().unwrap().starts_with("Not supported yet.") {
+            let errors = errors(&text);
+            assert!(
+                matches!(errors.as_slice(), [one] if one.contains("is not supported yet")),
+                "{text}{errors:?}"
+            );
+        } else {
+            good(&text);
+        }
+    }
+}
+
+#[test]
+fn every_declared_default_is_what_the_parser_fills_in() {
+    let mut checked = 0;
+    for (table, key, schema) in keys() {
+        let Some(default) = schema.get("default") else { continue };
+        let text = file_with(&table, &key, &toml(default));
+        let line = format!("{key} = {}", toml(default));
+        let mut written = good(&text);
+        let mut absent = if ["backoff", "give_up", "rotate"].contains(&table.as_str())
+            || !text.contains(&format!("\n{line}")) && table != "probe"
+        {
+            // The line stands in a dotted key of its own.
+            good(&text.lines().filter(|other| !other.ends_with(&line)).collect::<Vec<_>>().join("\n"))
+        } else if table == "probe" {
+            good(&text.replace(&format!(", {line}"), ""))
+        } else {
+            good(&text.replace(&line, ""))
+        };
+        for service in written.services.iter_mut().chain(&mut absent.services) {
+            service.line = 0;
+        }
+        assert_eq!(written, absent, "{table}.{key}");
+        checked += 1;
+    }
+    assert!(checked >= 20, "{checked}");
+}
+
+#[test]
+fn ranges_of_the_schema_are_those_of_the_parser() {
+    let mut checked = 0;
+    for (table, key, schema) in keys() {
+        if schema["description"].as_str().unwrap().starts_with("Not supported yet.") {
+            continue;
+        }
+        let (Some(min), Some(max)) = (schema["minimum"].as_f64(), schema["maximum"].as_f64()) else {
+            continue;
+        };
+        let of = |value: f64| file_with(&table, &key, &value.to_string());
+        good(&of(min));
+        // A restart limit beyond what is accepted, a status of 600: one past each end is refused.
+        good(&of(max));
+        assert!(read(&of(min - 1.0)).is_err() && read(&of(max + 1.0)).is_err(), "{table}.{key}");
+        checked += 1;
+    }
+    assert!(checked >= 8, "{checked}");
+}
+
+#[test]
+fn the_schema_says_which_keys_exclude_each_other() {
+    let schema = json_schema();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let need = &schema["$defs"]["need"];
+    assert_eq!(need["oneOf"].as_array().unwrap().len(), 11);
+    assert_eq!(need["dependentRequired"]["is"][0], "service");
+    assert_eq!(schema["$defs"]["service"]["required"][0], "command");
+    for pointer in schema.to_string().split("\"#/$defs/").skip(1) {
+        let name = pointer.split('"').next().unwrap();
+        assert!(schema["$defs"].get(name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn the_reference_holds_every_key() {
+    let page = reference_markdown();
+    for (table, key, schema) in keys() {
+        let later = schema["description"].as_str().unwrap().starts_with("Not supported yet.");
+        let heading = if later { format!("| `{key}` |") } else { format!("### `{key}`") };
+        let section =
+            page.split(&format!("<a id=\"{table}\"></a>")).nth(1).unwrap_or_else(|| panic!("{table}"));
+        assert!(section.split("\n## ").next().unwrap().contains(&heading), "{table}.{key}");
+    }
+    assert!(
+        page.ends_with('\n') && !page.contains("\n\n\n") && !page.lines().any(|line| line.ends_with(' '))
+    );
+}
+
+#[test]
+fn the_template_parses_for_any_command() {
+    for (command, name) in [
+        (&["./server", "--port", "8080"][..], "server"),
+        (&["/usr/bin/python3.11", "-m", "http.server"], "python3"),
+        (&["C:\\app\\My App.exe", "a \"b\"\n\u{7f}\u{1}é"], "My-App"),
+        (&["x", "${HOME}", "$${A}", "'", "@SERVICE@", "|"], "x"),
+        (&[".hidden"], "hidden"),
+        (&["日本"], "app"),
+    ] {
+        let words: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+        let text = template(Some(&words), "my shop");
+        let stack = good(&text);
+        assert_eq!(stack.name.as_str(), "my-shop");
+        let service = &stack.services[0];
+        assert_eq!(service.name.as_str(), name, "{command:?}");
+        assert_eq!(service.command.args, words[1..], "{command:?}");
+    }
+    let stack = good(&template(None, ""));
+    assert_eq!(stack.services[0].command.to_string(), "sleep infinity");
+}
+
+#[test]
+fn the_commented_parts_of_the_template_parse_too() {
+    let text = template(None, "shop");
+    let (head, rest) = text.split_once("# description").unwrap();
+    let uncommented: String = format!("# description{rest}")
+        .lines()
+        .map(|line| {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let is_toml = bare.starts_with(['[', ' ', ']'])
+                || bare
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| key.trim().chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            format!("{}\n", if is_toml { bare } else { line })
+        })
+        .collect();
+    let text = format!("{head}{uncommented}[service.db]\ncommand = \"db\"\n");
+    let stack = good(&text);
+    let app = stack.service("app").unwrap();
+    assert_eq!((app.needs.len(), app.replicas), (4, 2));
+    assert!(app.readiness.is_some() && stack.service("migrate").is_some(), "{text}");
+}
