@@ -84,6 +84,15 @@ impl Selection {
     }
 }
 
+/// The services that have a log folder below `root`, by name. A folder that is not there holds none.
+pub fn services(root: &Path) -> Result<Vec<ServiceName>, ReadError> {
+    let mut services: Vec<ServiceName> =
+        Selection::All.replicas(root)?.into_iter().map(|replica| replica.service).collect();
+    services.sort();
+    services.dedup();
+    Ok(services)
+}
+
 impl Query {
     /// Whether a joined line is wanted; the stream is looked at before joining.
     fn wants(&self, line: &LogLine) -> bool {

@@ -64,6 +64,10 @@ impl Batch {
     pub(super) fn begin(&mut self, start: Start) {
         self.bytes.clear();
         self.cuts.clear();
+        // One huge record must not keep its memory for ever.
+        if self.bytes.capacity() > 4 * BATCH_BYTES {
+            self.bytes.shrink_to(BATCH_BYTES);
+        }
         self.stream = start.stream;
         self.size_bytes = start.size_bytes;
         self.rotate_bytes = start.rotate_bytes;

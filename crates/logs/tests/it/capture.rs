@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use mainstay_logs::read::{Query, Selection};
+use mainstay_logs::read::{JOIN_LIMIT, Query, Selection};
 use mainstay_logs::{Capture, CaptureError, CaptureOptions, CapturePolicy, Lines, Stream, Tap};
 use mainstay_types::{ReplicaId, ServiceName, SpawnId, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,6 +74,29 @@ fn a_line_of_ten_megabytes_comes_back_whole() {
         assert!(last[0].text == long);
         // It was not parted by a rotation.
         assert_eq!(logs.files("web").len(), 3, "{:?}", logs.files("web"));
+    });
+}
+
+#[test]
+fn a_line_without_end_is_parted_between_files_and_loses_nothing() {
+    run(async {
+        let logs = Logs::new();
+        let capture = logs.start();
+        let policy = CapturePolicy { rotate_bytes: 1 << 20, compress: false, ..POLICY };
+        let mut output = attach(&capture, &web(), 1, policy, 1 << 20);
+        let endless: Vec<u8> = (0..40_000_000_u32).map(|n| b'a' + (n % 23) as u8).collect();
+        output.out(&endless).await;
+        output.out("\nafter\n").await;
+        capture.detach(SpawnId(1)).await;
+        capture.close().await;
+        assert!(logs.files("web").len() >= 3, "{:?}", logs.files("web"));
+        let mut lines = logs.lines(&Query::default());
+        assert_eq!(lines.pop().unwrap().text, b"after");
+        assert!(lines.iter().all(|line| line.text.len() <= JOIN_LIMIT));
+        let (end, parts) = lines.split_last().unwrap();
+        assert!(!end.partial && parts.iter().all(|line| line.partial));
+        assert!(lines.into_iter().flat_map(|line| line.text).eq(endless));
+        assert_eq!(logs.notices(), []);
     });
 }
 

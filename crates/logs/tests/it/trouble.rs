@@ -183,3 +183,55 @@ fn a_name_that_is_taken_is_not_replaced() {
         assert_eq!(logs.notices(), []);
     });
 }
+
+#[test]
+fn a_rotation_that_fails_is_said_and_loses_nothing_more() {
+    run(async {
+        let logs = Logs::new();
+        let capture = logs.start();
+        let policy = CapturePolicy { rotate_bytes: 300, ..POLICY };
+        let mut output = attach(&capture, &web(), 1, policy, 4096);
+        for _ in 0..2 {
+            output.out("removed\n").await;
+            capture.settle(SpawnId(1), 1).await;
+        }
+        // The file cannot be renamed: someone removed the whole folder. That was looked up a moment ago.
+        std::fs::remove_dir_all(logs.dir().join("web")).unwrap();
+        for number in 0..20 {
+            output.out(format!("{number}\n")).await;
+            capture.settle(SpawnId(1), 0).await;
+        }
+        capture.detach(SpawnId(1)).await;
+        capture.close().await;
+        assert!(
+            matches!(logs.notices().as_slice(), [Notice::RotationFailed { replica, .. }] if *replica == web()),
+            "{:?}",
+            logs.notices()
+        );
+        let texts = logs.texts();
+        // What went into the removed file before that was noticed is what the remover removed.
+        let first: usize = texts[0].parse().unwrap();
+        assert!(first < 8, "{first}");
+        let expected: Vec<_> = (first..20).map(|number| number.to_string()).collect();
+        assert_eq!(texts, expected);
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_compressed_stays_readable() {
+    run(async {
+        let logs = Logs::new();
+        let dir = logs.dir().join("web");
+        std::fs::create_dir_all(dir.join("2026-11-22T15-20-01.000000000Z.log.zst.tmp/in the way")).unwrap();
+        let record = "2026-11-22T15:20:01.000000000Z stdout F kept\n";
+        std::fs::write(dir.join("2026-11-22T15-20-01.000000000Z.log"), record).unwrap();
+        let capture = logs.start();
+        let _output = attach(&capture, &web(), 1, POLICY, 64);
+        wait_for("the failure to be said", || match logs.notices().as_slice() {
+            [Notice::CompressionFailed { replica, .. }] if *replica == web() => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        capture.close().await;
+        assert_eq!(logs.texts(), ["kept"]);
+    });
+}
