@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -38,7 +38,7 @@ pub(crate) async fn check(
     let limit = Limit::from_now(timeout);
     let stream = tcp::connect(&target.address, &limit).await?;
     let beginning = Beginning::default();
-    let io = TokioIo::new(Recorded { stream, beginning: beginning.clone() });
+    let io = TokioIo::new(Recorded { stream, beginning: beginning.clone(), asked: false, reader: None });
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)
         .handshake(io)
@@ -200,10 +200,16 @@ impl Beginning {
     }
 }
 
-/// A stream that keeps the beginning of what it read, since hyper gives nothing of an answer it cannot parse.
+/// A stream that keeps the beginning of what it read, since hyper gives nothing of an answer it cannot parse, and
+/// that reads only once something was written: hyper drops a connection whose other side speaks first, be it a mail
+/// server's greeting or a proxy that is full, and what it said would be lost.
 struct Recorded {
     stream: TcpStream,
     beginning: Beginning,
+    /// Whether the request is on its way.
+    asked: bool,
+    /// Who wanted to read before.
+    reader: Option<Waker>,
 }
 
 impl AsyncRead for Recorded {
@@ -212,6 +218,10 @@ impl AsyncRead for Recorded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.asked {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.beginning.add(&buf.filled()[before..]);
@@ -221,7 +231,14 @@ impl AsyncRead for Recorded {
 
 impl AsyncWrite for Recorded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if written.is_ready() {
+            self.asked = true;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

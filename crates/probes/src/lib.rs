@@ -34,3 +34,66 @@ pub async fn perform(action: &ProbeAction, timeout: Duration, exec: &dyn RunComm
         Err(failure) => ProbeOutcome::Failed(failure),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use mainstay_types::{CommandLine, Exit, HostPort, HttpTarget, ProbeFailure};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const AMPLE: Duration = Duration::from_secs(20);
+
+    /// Takes the program's name for its exit code.
+    struct ByName;
+
+    impl RunCommand for ByName {
+        fn run(&self, command: CommandLine, _: Duration) -> Pin<Box<dyn Future<Output = ExecAnswer> + Send>> {
+            let exit = Exit::Code(command.program.parse().unwrap());
+            Box::pin(async move { ExecAnswer::Exited { exit, last_line: String::new() } })
+        }
+    }
+
+    #[tokio::test]
+    async fn each_action_is_performed_as_what_it_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = HostPort::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // The TCP probe is gone before this is written, as it should be.
+                let _ = stream.write_all(b"HTTP/1.1 404 x\r\ncontent-length: 0\r\n\r\n").await;
+                tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+            }
+        });
+        let http = |status| ProbeAction::Http {
+            target: HttpTarget { address: address.clone(), path: "/".to_owned() },
+            status,
+        };
+        let exec =
+            |program: &str| ProbeAction::Exec(CommandLine { program: program.to_owned(), args: Vec::new() });
+        let passed = |evidence: &str| ProbeOutcome::Passed(evidence.to_owned());
+        for (action, outcome) in [
+            (ProbeAction::Tcp(address.clone()), passed("connected")),
+            (http(Some(404)), passed("HTTP 404")),
+            (
+                http(None),
+                ProbeOutcome::Failed(ProbeFailure::HttpStatus {
+                    status: 404,
+                    wanted: None,
+                    body: String::new(),
+                }),
+            ),
+            (exec("0"), passed("exit code 0")),
+            (
+                exec("3"),
+                ProbeOutcome::Failed(ProbeFailure::Exit { exit: Exit::Code(3), last_line: String::new() }),
+            ),
+        ] {
+            assert_eq!(perform(&action, AMPLE, &ByName).await, outcome, "{action}");
+        }
+    }
+}

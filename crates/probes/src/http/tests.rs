@@ -198,6 +198,30 @@ async fn what_is_no_http_is_shown() {
 }
 
 #[tokio::test]
+async fn who_speaks_first_is_heard() {
+    for (greeting, answer) in [
+        (
+            &b"220 mail.example ESMTP\r\n"[..],
+            protocol("it does not speak HTTP: its answer begins with \"220 mail.example ESMTP\""),
+        ),
+        (
+            b"HTTP/1.1 503 x\r\ncontent-length: 4\r\n\r\nfull",
+            Err(ProbeFailure::HttpStatus { status: 503, wanted: None, body: "full".to_owned() }),
+        ),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = target(listener.local_addr().unwrap(), "/");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(greeting).await.unwrap();
+            // Reads on, so that the close is orderly.
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        });
+        assert_eq!(check(&target, None, AMPLE).await, answer);
+    }
+}
+
+#[tokio::test]
 async fn closing_without_an_answer_is_told() {
     let target = saying(b"").await;
     assert_eq!(check(&target, None, AMPLE).await, protocol("it closed the connection before it answered"));
