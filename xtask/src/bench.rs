@@ -4,11 +4,12 @@
 //! supervises nothing ([`peers`]: how each is set up; [`measure`]: what is done with it; [`report`]: what is said about
 //! it). What must be exact to the microsecond is in `xtask/bench/*.c`, compiled here.
 
-mod machine;
+mod facts;
 mod measure;
 mod peers;
 mod processes;
 mod report;
+mod systemd;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ pub(crate) struct Options {
     /// Fewer samples, one run, short idle time: for trying, not for quoting.
     #[arg(long)]
     quick: bool,
-    /// Which supervisors, by name; one that is not installed is said and left out.
+    /// Which supervisors, by name; one that is not installed is said and left out [default: all but systemd, which
+    /// needs root and boots a container].
     #[arg(long, value_delimiter = ',', value_enum)]
     peers: Vec<Peer>,
     /// How many services for start, stop, memory and idle CPU.
@@ -78,7 +80,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let bench_dir = places::target_dir().join("bench");
     fs::create_dir_all(&bench_dir).with_context(|| format!("cannot create {}", bench_dir.display()))?;
     let wanted: Vec<Peer> =
-        if options.peers.is_empty() { peers::ALL.to_vec() } else { options.peers.clone() };
+        if options.peers.is_empty() { peers::DEFAULT.to_vec() } else { options.peers.clone() };
     let mut tools = compile_tools(&bench_dir)?;
     if wanted.contains(&Peer::Mainstay) {
         tools.mainstay = Some(match &options.mainstay {
@@ -114,14 +116,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                         variant.name(),
                         peer.name()
                     );
-                    let outcome = Restart::measure(peer, variant, &tools, &plan, &bench_dir);
+                    let outcome = if peer == Peer::Systemd {
+                        systemd::restart(variant, &tools, &plan, &bench_dir)
+                    } else {
+                        Restart::measure(peer, variant, &tools, &plan, &bench_dir)
+                    };
                     results.add_restart(peer, variant, outcome);
                 }
             }
             if options.only != Some(Part::Restart) {
                 for &n in &options.n {
                     eprintln!("bench: run {run} of {runs}: {n} services: {}", peer.name());
-                    results.add_fleet(peer, n, Fleet::measure(peer, n, &tools, &plan, &bench_dir));
+                    let outcome = if peer == Peer::Systemd {
+                        systemd::fleet(n, &tools, &plan, &bench_dir)
+                    } else {
+                        Fleet::measure(peer, n, &tools, &plan, &bench_dir)
+                    };
+                    results.add_fleet(peer, n, outcome);
                 }
             }
         }
@@ -131,7 +142,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         println!("{}: not measured, {program} is not installed", peer.name());
     }
     let out_path = options.out.clone().unwrap_or_else(|| places::target_dir().join("bench.json"));
-    let json = results.json(&machine::facts(&measured, &tools), runs, options.quick);
+    let json = results.json(&facts::gather(&measured, &tools), runs, options.quick);
     fs::write(&out_path, format!("{json:#}\n"))
         .with_context(|| format!("cannot write {}", out_path.display()))?;
     println!("written to {}", out_path.display());

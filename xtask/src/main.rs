@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod codegen;
+mod container;
 mod dist;
 mod places;
 mod sim;

@@ -15,10 +15,10 @@ use super::peers::{Peer, Setup, Stop};
 use super::processes;
 
 /// The first samples of a run are not counted: caches are cold and the supervisor is still starting.
-const WARM_UP: usize = 2;
+pub(super) const WARM_UP: usize = 2;
 
 /// How long a supervisor may take to start N services, or to stop, before the measurement has failed.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 /// A supervisor that pauses does so only when the child lived less than a second; the kill spares it that.
 const SETTLE_BEYOND_PAUSE: Duration = Duration::from_millis(1200);
@@ -27,14 +27,14 @@ const SETTLE_BEYOND_PAUSE: Duration = Duration::from_millis(1200);
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Restarts of a supervisor that does not pause.
-    samples: usize,
+    pub(super) samples: usize,
     /// Restarts of one that pauses about a second each.
     samples_with_pause: usize,
     /// How long a child lives before it is killed, under a supervisor that does not pause.
-    settle: Duration,
+    pub(super) settle: Duration,
     /// Rest between the start of all services and the look at memory and CPU.
-    rest: Duration,
-    idle: Duration,
+    pub(super) rest: Duration,
+    pub(super) idle: Duration,
 }
 
 impl Plan {
@@ -193,10 +193,10 @@ impl Fleet {
 
 /// One record of `child.c` or `watch.c`.
 #[derive(Clone, Copy, Debug)]
-struct Record {
-    pid: u32,
-    first_ns: u64,
-    last_ns: u64,
+pub(super) struct Record {
+    pub(super) pid: u32,
+    pub(super) first_ns: u64,
+    pub(super) last_ns: u64,
 }
 
 const RECORD_BYTES: usize = 24;
@@ -321,7 +321,12 @@ impl Drop for Running {
     }
 }
 
-fn read_records(path: &Path) -> anyhow::Result<Vec<Record>> {
+/// From each record's last instruction to the next one's first.
+pub(super) fn after_exit(records: &[Record]) -> Vec<u64> {
+    records.windows(2).map(|pair| pair[1].first_ns.saturating_sub(pair[0].last_ns)).collect()
+}
+
+pub(super) fn read_records(path: &Path) -> anyhow::Result<Vec<Record>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let number = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).unwrap_or_default();
     let records = bytes.chunks_exact(RECORD_BYTES).map(|record| Record {

@@ -23,10 +23,12 @@ pub(super) enum Peer {
     S6,
     Daemontools,
     Supervisord,
+    /// Debian's, booted in a container; measured by [`super::systemd`].
+    Systemd,
 }
 
-/// In the order of the tables.
-pub(super) const ALL: [Peer; 8] = [
+/// Those measured unless others are asked for, in the order of the tables.
+pub(super) const DEFAULT: [Peer; 8] = [
     Peer::LimitVfork,
     Peer::LimitSpawn,
     Peer::LimitFork,
@@ -69,6 +71,7 @@ impl Peer {
             Self::S6 => "s6",
             Self::Daemontools => "daemontools",
             Self::Supervisord => "supervisord",
+            Self::Systemd => "systemd",
         }
     }
 
@@ -80,6 +83,7 @@ impl Peer {
             Self::S6 => Some("s6"),
             Self::Daemontools => Some("daemontools"),
             Self::Supervisord => Some("supervisor"),
+            Self::Systemd => Some("systemd"),
         }
     }
 
@@ -90,6 +94,7 @@ impl Peer {
             Self::S6 => Some("s6-svscan"),
             Self::Daemontools => Some("svscan"),
             Self::Supervisord => Some("supervisord"),
+            Self::Systemd => Some("systemd-nspawn"),
         }
     }
 
@@ -101,7 +106,7 @@ impl Peer {
     /// Whether it waits a second or so before a restart, so that few samples must do.
     pub(super) fn pauses(self) -> bool {
         match self {
-            Self::LimitVfork | Self::LimitSpawn | Self::LimitFork | Self::Mainstay => false,
+            Self::LimitVfork | Self::LimitSpawn | Self::LimitFork | Self::Mainstay | Self::Systemd => false,
             Self::Runit | Self::S6 | Self::Daemontools | Self::Supervisord => true,
         }
     }
@@ -157,6 +162,7 @@ impl Peer {
                 })
             }
             Self::Supervisord => supervisord(dir, program, n),
+            Self::Systemd => bail!("systemd is not started as a command"),
         }
     }
 }
@@ -259,9 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_peers_is_whole() {
+    fn only_systemd_has_to_be_asked_for() {
         use clap::ValueEnum as _;
-        assert_eq!(Peer::value_variants(), ALL);
+        let (last, others) = Peer::value_variants().split_last().unwrap();
+        assert_eq!(others, DEFAULT);
+        assert_eq!(*last, Peer::Systemd);
     }
 
     #[test]
@@ -280,7 +288,7 @@ mod tests {
 
     #[test]
     fn every_peer_can_be_prepared() {
-        for peer in ALL {
+        for peer in DEFAULT {
             let dir = tempfile::tempdir().unwrap();
             let setup = peer.prepare(dir.path(), &["/x".to_owned()], 3, &tools()).unwrap();
             assert!(!setup.command.is_empty(), "{}", peer.name());

@@ -21,6 +21,11 @@ pub(super) fn tree(root: u32) -> BTreeSet<u32> {
     found
 }
 
+/// The process's own short name.
+pub(super) fn name(pid: u32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
+}
+
 /// Whether the process is there and not a zombie.
 pub(super) fn lives(pid: u32) -> bool {
     stat_after_name(pid).is_some_and(|rest| !rest.starts_with('Z'))

@@ -5,7 +5,7 @@
 //! not to clean up (`KillMode=process`), so that whatever mainstay leaves behind is seen.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
+use crate::container::{self, Container};
 use crate::stage::{Stages, command, output, run as run_command};
 use crate::{dist, places};
 
@@ -58,7 +59,7 @@ Needs root and Debian's systemd-container and debootstrap. Not covered yet: regi
 pub(crate) struct Options {}
 
 pub(crate) fn run(_options: &Options) -> anyhow::Result<()> {
-    preflight()?;
+    container::preflight()?;
     let binary = dist::build()?;
     let shared_dir = places::target_dir().join("systemd-suite");
     prepare(&shared_dir, &binary)?;
@@ -119,20 +120,6 @@ pub(crate) fn run(_options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn preflight() -> anyhow::Result<()> {
-    let mut id = command("id");
-    id.arg("-u");
-    if output(id)?.trim() != "0" {
-        bail!("the systemd suite boots a container and needs root");
-    }
-    for (program, package) in [("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap")] {
-        if places::find_program(program, &[Path::new("/usr/sbin")]).is_none() {
-            bail!("{program} is not installed: apt-get install --no-install-recommends {package}");
-        }
-    }
-    Ok(())
-}
-
 /// Fills the folder that the machine sees as /shared.
 fn prepare(shared_dir: &Path, binary: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(shared_dir).with_context(|| format!("cannot create {}", shared_dir.display()))?;
@@ -145,30 +132,19 @@ fn prepare(shared_dir: &Path, binary: &Path) -> anyhow::Result<()> {
     run_command(executable)
 }
 
-/// The booted container; dropping it powers it off.
+/// The booted container with what this suite asks of it.
 struct Machine {
-    script_path: PathBuf,
+    container: Container,
 }
 
 impl Machine {
     fn boot(shared_dir: &Path) -> anyhow::Result<Self> {
-        let script_path = places::root_dir().join(".ci/systemd-machine");
-        let root_dir = places::cache_dir().join("debian-bookworm");
-        let mut make_root = command(&script_path);
-        make_root.arg("root").arg(&root_dir);
-        run_command(make_root)?;
-        let machine = Self { script_path };
-        let mut up = command(&machine.script_path);
-        up.arg("up").arg(&root_dir).arg(MACHINE).arg(shared_dir);
-        run_command(up)?;
-        Ok(machine)
+        Container::boot(MACHINE, shared_dir).map(|container| Self { container })
     }
 
     /// A command inside the machine.
     fn command(&self, program: &str) -> Command {
-        let mut run = command(&self.script_path);
-        run.args(["run", MACHINE, program]);
-        run
+        self.container.command(program)
     }
 
     fn mainstay(&self, arguments: &[&str]) -> Command {
@@ -230,16 +206,6 @@ impl Machine {
         match output(journal) {
             Ok(text) => eprintln!("{text}"),
             Err(error) => eprintln!("the unit's journal cannot be read: {error:#}"),
-        }
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let mut down = command(&self.script_path);
-        down.args(["down", MACHINE]);
-        if let Err(error) = run_command(down) {
-            eprintln!("cannot power off the machine {MACHINE}: {error:#}");
         }
     }
 }

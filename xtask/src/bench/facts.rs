@@ -9,7 +9,7 @@ use super::Tools;
 use super::peers::Peer;
 
 /// CPU, kernel, memory and the versions of all that was measured; `null` where the system does not say.
-pub(super) fn facts(peers: &[Peer], tools: &Tools) -> Value {
+pub(super) fn gather(peers: &[Peer], tools: &Tools) -> Value {
     let versions: serde_json::Map<String, Value> =
         peers.iter().map(|peer| (peer.name().to_owned(), version(*peer, tools).into())).collect();
     json!({
