@@ -54,7 +54,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Both, in the order of [`Stream::index`].
+    /// Both.
     pub const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
 
     /// The word in log files and on the command line.
