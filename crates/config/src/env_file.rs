@@ -11,8 +11,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::nested::bad_variable_name;
 use crate::read::shown;
-use crate::value::bad_variable_name;
 
 /// A line of an environment file that is none.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

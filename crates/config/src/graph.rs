@@ -9,9 +9,9 @@ use mainstay_types::ServiceName;
 use crate::declare::At;
 use crate::diagnostic::{ConfigCause, Found};
 use crate::nearest::nearest;
+use crate::nested::NamedService;
 use crate::read::{Reader, shown};
 use crate::resolve::Kinds;
-use crate::value::NamedService;
 
 /// Services from which the shortest circle is looked for in one knot of circles. Each costs a walk over the knot, so
 /// that a file of thousands of services that all need each other would take minutes; past this number the shortest

@@ -7,8 +7,9 @@ use std::time::Duration;
 use mainstay_types::{CommandLine, HostPort, HttpTarget, StackName, StopSignal};
 
 use crate::declare::{Rule, Shape, choice, table};
+use crate::nested::{Environment, NeedList, PathList, Services};
 use crate::stack::{Condition, Kind, RestartWhen};
-use crate::value::{ByteSize, Environment, NeedList, PathList, Services};
+use crate::value::ByteSize;
 
 /// The longest time a key takes: a year is beyond any wait that is meant, and far inside what clocks can add.
 pub(crate) const MAX_TIME: Duration = Duration::from_secs(365 * 86_400);
@@ -316,7 +317,7 @@ table! {
         write: Shape::Texts, "[\"/var/lib/shop\"]";
         /// Paths it may read.
         read: Shape::Texts, "[\"/etc/shop\"]";
-        /// What it may reach over the network: `\"any\"`, `\"loopback\"` or `\"none\"`.
+        /// What it may reach over the network: `"any"`, `"loopback"` or `"none"`.
         network: Shape::Text, "\"loopback\"";
     }
 }

@@ -23,6 +23,7 @@ mod graph;
 mod json_schema;
 mod keys;
 mod nearest;
+mod nested;
 mod parse;
 mod quote;
 mod read;

@@ -218,7 +218,13 @@ impl<'a> Reader<'a> {
         value: &Spanned<DeValue<'_>>,
     ) -> Option<Vec<String>> {
         let mut values = Vec::with_capacity(pieces.len());
-        let mut count = 0;
+        let mut variables = 0;
+        // Needed for errors only, and then for all of them at once.
+        let mut spans: Option<Vec<Range<usize>>> = None;
+        let mut span_of = |reader: &Self, index: usize| {
+            let spans = spans.get_or_insert_with(|| reader.variable_spans(value, pieces));
+            spans.get(index).cloned().unwrap_or_else(|| value.span())
+        };
         for piece in pieces {
             match &piece.kind {
                 PieceKind::Literal(text) => values.push((*text).to_owned()),
@@ -233,7 +239,7 @@ impl<'a> Reader<'a> {
                     if let Some(chosen) = chosen {
                         values.push(chosen);
                     } else {
-                        let span = self.piece_span(value, pieces, count);
+                        let span = span_of(self, variables);
                         let message = format!("the variable `{}` is not set", shown(name));
                         let help = format!(
                             "set it in the environment of mainstay, or give a default: ${{{}:-default}}",
@@ -241,31 +247,29 @@ impl<'a> Reader<'a> {
                         );
                         self.report(Found::new(ConfigCause::MissingVariable, span, message).help(help));
                     }
-                    count += 1;
+                    variables += 1;
                 }
                 PieceKind::Bad(why) => {
-                    let span = self.piece_span(value, pieces, count);
+                    let span = span_of(self, variables);
                     let help = "write ${NAME} or ${NAME:-default}; $${ is a literal ${";
                     self.report(Found::invalid(span, *why).help(help));
-                    count += 1;
+                    variables += 1;
                 }
             }
         }
         (values.len() == pieces.len()).then_some(values)
     }
 
-    /// Where in the file the variable number `index` of a value stands; the whole value when escapes hide it.
-    fn piece_span(&self, value: &Spanned<DeValue<'_>>, read: &[Piece<'_>], index: usize) -> Range<usize> {
+    /// Where in the file the variables of a value stand, in their order; empty when escapes hide them.
+    fn variable_spans(&self, value: &Spanned<DeValue<'_>>, read: &[Piece<'_>]) -> Vec<Range<usize>> {
         let span = value.span();
-        let is_variable = |piece: &&Piece<'_>| !matches!(piece.kind, PieceKind::Literal(_));
         let raw = self.text.get(span.clone()).map(pieces).unwrap_or_default();
+        let is_variable = |piece: &&Piece<'_>| !matches!(piece.kind, PieceKind::Literal(_));
         if raw.iter().filter(is_variable).count() != read.iter().filter(is_variable).count() {
-            return span;
+            return Vec::new();
         }
-        raw.iter().filter(is_variable).nth(index).map_or(span.clone(), |piece| {
-            let end = (span.start + piece.range.end).min(span.end);
-            span.start + piece.range.start..end
-        })
+        let in_file = |range: &Range<usize>| span.start + range.start..(span.start + range.end).min(span.end);
+        raw.iter().filter(is_variable).map(|piece| in_file(&piece.range)).collect()
     }
 }
 

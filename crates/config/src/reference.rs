@@ -128,6 +128,12 @@ fn write_table(page: &mut String, table: &Table) {
 fn write_key(page: &mut String, table: &Table, key: &Key) {
     page.push_str(&format!("\n### `{}`\n\n{}\n\n", key.name, plain(key.doc)));
     page.push_str(&format!("- type: {}\n", type_words(key)));
+    if let Shape::Choice(words) = key.shape {
+        for word in words {
+            let later = if word.supported { "" } else { " (not supported yet)" };
+            page.push_str(&format!("  - `\"{}\"`: {}{later}\n", word.name, word.doc));
+        }
+    }
     if key.required {
         page.push_str("- **required**\n");
     }
@@ -141,12 +147,6 @@ fn write_key(page: &mut String, table: &Table, key: &Key) {
     }
     if let Some(with) = key.only_with {
         page.push_str(&format!("- only with `{with}`\n"));
-    }
-    if let Shape::Choice(words) = key.shape {
-        for word in words {
-            let later = if word.supported { "" } else { " (not supported yet)" };
-            page.push_str(&format!("  - `\"{}\"`: {}{later}\n", word.name, word.doc));
-        }
     }
     if matches!(key.shape, Shape::Services(_)) {
         page.push_str("- example: `[service.web]`\n");

@@ -12,12 +12,13 @@ use crate::keys::{
     BackoffOptions, GiveUpOptions, LogOptions, NeedOptions, ProbeOptions, RestartOptions, RotateOptions,
     SandboxOptions, SandboxProfile, StopOptions, WhenBlocked,
 };
+use crate::nested::NamedService;
 use crate::read::Reader;
 use crate::stack::{
     Backoff, Condition, Gate, GiveUp, Kind, Limits, LogPolicy, Need, Probe, RestartPolicy, RestartWhen,
     Rotation, Service, StopPolicy,
 };
-use crate::value::NamedService;
+use crate::value::time_text;
 
 /// The services and the kind of each, for the gates between them; `None` where it cannot be read.
 pub(crate) type Kinds<'s> = BTreeMap<&'s str, Option<Kind>>;
@@ -221,7 +222,6 @@ fn resolve_restart(reader: &mut Reader<'_>, options: &RestartOptions, kind: Kind
     if max < first
         && let Some(written) = backoff.max.as_ref().or(backoff.first.as_ref())
     {
-        use crate::value::time_text;
         let message =
             format!("`max` ({}) must not be shorter than `first` ({})", time_text(max), time_text(first));
         reader.report(Found::invalid(written.span.clone(), message));

@@ -458,3 +458,29 @@ fn control_characters_of_a_file_do_not_reach_the_terminal() {
     assert!(!diagnostics.render(false).contains('\u{1b}'));
     assert!(!diagnostics.to_string().contains('\u{1b}'));
 }
+
+#[test]
+fn hostile_files_are_answered_in_time() {
+    let many = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
+    let files = [
+        service(&format!("workdir = \"{}\"", "${A}".repeat(50_000))),
+        "[".repeat(200_000),
+        "x=\n".repeat(50_000),
+        many(20_000, &|index| {
+            format!("[service.s{index}]\nfoo = 1\nneeds = [{{ service = \"t{index}\" }}]\n")
+        }),
+        // One knot of services, every one of which needs twenty others.
+        many(1000, &|index| {
+            let needs = |step: usize| format!("{{ service = \"s{}\" }},", (index * 7 + step * 13 + 1) % 1000);
+            format!("[service.s{index}]\ncommand = \"x\"\nneeds = [{}]\n", many(20, &needs))
+        }),
+    ];
+    for text in files {
+        let started = std::time::Instant::now();
+        let diagnostics = read(&text).unwrap_err();
+        assert!(!diagnostics.render(false).is_empty());
+        assert!(diagnostics.list.len() <= mainstay_config::MAX_DIAGNOSTICS);
+        // A second at most in a debug build; a square of these sizes takes minutes.
+        assert!(started.elapsed().as_secs() < 20, "{:.60} {:?}", text, started.elapsed());
+    }
+}

@@ -20,37 +20,31 @@ fn keys() -> Vec<(String, String, Value)> {
     tables.into_iter().flat_map(keys_of).collect()
 }
 
-/// A file in which the table of that name holds this line, and all else is right.
-fn file_with(table: &str, key: &str, value: &str) -> String {
-    let line = format!("{key} = {value}");
-    let probe = if ["http", "tcp", "exec", "grpc", "log", "file", "notify"].contains(&key) {
-        line.clone()
-    } else if key == "status" {
-        format!("http = \"http://a/\", {line}")
-    } else {
-        format!("tcp = \"a:1\", {line}")
-    };
+/// A file in which the table of that name holds this line for that key, and all else is right. An empty line leaves
+/// the key out.
+fn file_with(table: &str, key: &str, line: &str) -> String {
     let base = "[service.web]\ncommand = \"x\"\n";
-    let db = "[service.db]\ncommand = \"x\"\n";
-    match table {
-        "stack" if key == "service" => format!("{base}{db}"),
-        "stack" => format!("{line}\n{base}"),
-        "service" if key == "command" => format!("[service.web]\n{line}\n"),
-        "service" => format!("{base}{line}\n{db}"),
-        "need" if ["is", "service"].contains(&key) => {
-            let job = "[service.job]\ncommand = \"x\"\nkind = \"oneshot\"\n";
-            let rest = if key == "is" { "service = \"job\", " } else { "" };
-            format!("{base}needs = [{{ {rest}{line} }}]\n{db}{job}")
-        }
-        "need" if ["within", "lose"].contains(&key) => {
-            format!("{base}needs = [{{ tcp = \"a:1\", {line} }}]\n")
-        }
-        "need" if key == "status" => format!("{base}needs = [{{ {probe} }}]\n"),
-        "need" => format!("{base}needs = [{{ {line} }}]\n"),
-        "probe" => format!("{base}readiness = {{ {probe} }}\n"),
-        "backoff" | "give_up" => format!("{base}restart.{table}.{line}\n"),
-        "rotate" => format!("{base}log.rotate.{line}\n"),
-        other => format!("{base}{other}.{line}\n"),
+    let others = "[service.db]\ncommand = \"x\"\n[service.job]\ncommand = \"x\"\nkind = \"oneshot\"\n";
+    let kinds = [
+        "service", "tcp", "http", "exec", "postgres", "redis", "amqp", "mysql", "grpc", "dns", "file", "log",
+        "notify",
+    ];
+    let entry = match key {
+        "is" => format!("{{ service = \"job\", {line} }}"),
+        "status" => format!("{{ http = \"http://a/\", {line} }}"),
+        kind if kinds.contains(&kind) => format!("{{ {line} }}"),
+        _ => format!("{{ tcp = \"a:1\", {line} }}"),
+    };
+    match (table, key) {
+        ("stack", "service") => format!("{base}{others}"),
+        ("stack", _) => format!("{line}\n{base}"),
+        ("service", "command") => format!("[service.web]\n{line}\n"),
+        ("service", _) => format!("{base}{line}\n{others}"),
+        ("need", _) => format!("{base}needs = [{entry}]\n{others}"),
+        ("probe", _) => format!("{base}readiness = {entry}\n"),
+        ("backoff" | "give_up", _) => format!("{base}[service.web.restart.{table}]\n{line}\n"),
+        ("rotate", _) => format!("{base}[service.web.log.rotate]\n{line}\n"),
+        (table, _) => format!("{base}[service.web.{table}]\n{line}\n"),
     }
 }
 
@@ -72,7 +66,7 @@ fn every_declared_key_is_known_to_the_parser_and_its_example_is_right() {
     let keys = keys();
     assert!(keys.len() > 80, "{}", keys.len());
     for (table, key, schema) in keys {
-        let text = file_with(&table, &key, &toml(&schema["examples"][0]));
+        let text = file_with(&table, &key, &format!("{key} = {}", toml(&schema["examples"][0])));
         if schema["description"].as_str().unwrap().starts_with("Not supported yet.") {
             let errors = errors(&text);
             assert!(
@@ -90,19 +84,8 @@ fn every_declared_default_is_what_the_parser_fills_in() {
     let mut checked = 0;
     for (table, key, schema) in keys() {
         let Some(default) = schema.get("default") else { continue };
-        let text = file_with(&table, &key, &toml(default));
-        let line = format!("{key} = {}", toml(default));
-        let mut written = good(&text);
-        let mut absent = if ["backoff", "give_up", "rotate"].contains(&table.as_str())
-            || !text.contains(&format!("\n{line}")) && table != "probe"
-        {
-            // The line stands in a dotted key of its own.
-            good(&text.lines().filter(|other| !other.ends_with(&line)).collect::<Vec<_>>().join("\n"))
-        } else if table == "probe" {
-            good(&text.replace(&format!(", {line}"), ""))
-        } else {
-            good(&text.replace(&line, ""))
-        };
+        let mut written = good(&file_with(&table, &key, &format!("{key} = {}", toml(default))));
+        let mut absent = good(&file_with(&table, &key, ""));
         for service in written.services.iter_mut().chain(&mut absent.services) {
             service.line = 0;
         }
@@ -122,7 +105,7 @@ fn ranges_of_the_schema_are_those_of_the_parser() {
         let (Some(min), Some(max)) = (schema["minimum"].as_f64(), schema["maximum"].as_f64()) else {
             continue;
         };
-        let of = |value: f64| file_with(&table, &key, &value.to_string());
+        let of = |value: f64| file_with(&table, &key, &format!("{key} = {value}"));
         good(&of(min));
         // A restart limit beyond what is accepted, a status of 600: one past each end is refused.
         good(&of(max));
