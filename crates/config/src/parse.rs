@@ -18,7 +18,7 @@ use crate::syntax;
 /// What a file is read from. Nothing else is looked at.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
-    /// The text of the file, as [`decode`](crate::decode) gives it.
+    /// The text of the file, as [`decode`](fn@crate::decode) gives it.
     pub text: &'a str,
     /// Its path, absolute: relative paths in it are relative to its folder.
     pub file: &'a Path,
