@@ -4,7 +4,10 @@
 //! `mainstay`, `testkit`.
 
 mod control;
+mod facts;
+mod options;
 mod process;
+mod stop_request;
 
 pub mod fake;
 
@@ -12,4 +15,26 @@ pub use control::{
     Accepted, ControlBindError, ControlConnectError, ControlListener, ControlStream, Peer,
     connect as connect_control,
 };
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+use linux as platform;
+#[cfg(windows)]
+use windows as platform;
+
+pub use facts::{
+    Account, FileLock, IdentityError, LockError, Usage, create_private_dir, lock_file, runtime_base,
+    state_base,
+};
+pub use options::{Leftover, ProcessesOptions, ProcessesStartError, UseCgroups};
+#[cfg(target_os = "linux")]
+pub(crate) use platform::original_open_files_limit;
+pub use platform::{
+    Output, OutputPipe, Processes, account, check_executable, end_leftovers_of_earlier_host, is_root,
+    pid_exists, raise_open_files_limit, resolve_identity, run_launcher_if_asked, tree_usage, uid, user_home,
+};
 pub use process::{Identity, Launch, ProcessEvent, ProcessTrees};
+pub use stop_request::on_stop_request;

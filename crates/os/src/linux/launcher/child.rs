@@ -1,0 +1,100 @@
+//! From fork to exec: the new process makes itself what its service asks for, step by step, in the one order in which
+//! every step still has the right it needs.
+//!
+//! Only system calls here: no allocation, no lock, nothing that could wait for a thread that was not copied.
+
+use std::ffi::{c_char, c_int, c_long};
+use std::os::fd::RawFd;
+
+use mainstay_types::LaunchStep;
+
+use crate::linux::wire::{Failure, step_number};
+
+/// Everything the new process needs, prepared so that it has nothing to compute. Strings end with a zero byte.
+pub(super) struct ChildPlan<'a> {
+    /// The writing ends of its output.
+    pub stdout: RawFd,
+    pub stderr: RawFd,
+    /// Where a failure is told; closes by itself when the program is executed.
+    pub status: RawFd,
+    /// RLIMIT_NOFILE, soft and hard.
+    pub open_files: (u64, u64),
+    /// User and group to become; `groups` apply with it.
+    pub identity: Option<(u32, u32)>,
+    pub groups: &'a [u32],
+    pub workdir: *const c_char,
+    /// Files to execute, the first that can be is taken.
+    pub candidates: &'a [*const c_char],
+    /// Both end with a null pointer.
+    pub args: *const *const c_char,
+    pub env: *const *const c_char,
+}
+
+/// Becomes the program or says why not; does not return. What the launcher prepared is inherited and not done again:
+/// default signals, standard input from /dev/null, close-on-exec on all other descriptors.
+pub(super) fn become_program(plan: &ChildPlan<'_>) -> ! {
+    // SAFETY: setsid(2) takes no arguments.
+    check(plan, LaunchStep::Session, unsafe { libc::setsid() }.into());
+    // SAFETY: dup2(2) on descriptors this process has; the copies are not close-on-exec, which is what is wanted.
+    check(plan, LaunchStep::Stdio, unsafe { libc::dup2(plan.stdout, 1) }.into());
+    // SAFETY: as above.
+    check(plan, LaunchStep::Stdio, unsafe { libc::dup2(plan.stderr, 2) }.into());
+    let limit = libc::rlimit { rlim_cur: plan.open_files.0, rlim_max: plan.open_files.1 };
+    // SAFETY: setrlimit(2) reads one struct that lives here.
+    check(plan, LaunchStep::Limits, unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }.into());
+    if let Some((uid, gid)) = plan.identity {
+        // The raw calls: the library's versions go round all threads, of which there are none.
+        // SAFETY: setgroups(2) reads `len` numbers from the slice.
+        let groups = unsafe { libc::syscall(libc::SYS_setgroups, plan.groups.len(), plan.groups.as_ptr()) };
+        check(plan, LaunchStep::Groups, groups);
+        // SAFETY: setresgid(2) takes numbers.
+        check(plan, LaunchStep::Group, unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) });
+        // SAFETY: setresuid(2) takes numbers.
+        check(plan, LaunchStep::User, unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) });
+    }
+    // As the user: a folder only root may enter is no place for this service.
+    // SAFETY: chdir(2) reads a string that ends with zero.
+    check(plan, LaunchStep::Workdir, unsafe { libc::chdir(plan.workdir) }.into());
+    execute(plan)
+}
+
+/// Tries the candidates as execvp(3) does: a missing one is passed over, a forbidden one is remembered, any other
+/// answer is final. Unlike execvp it never feeds an unknown format to a shell.
+fn execute(plan: &ChildPlan<'_>) -> ! {
+    let mut failure = (libc::ENOENT, 0);
+    for (number, candidate) in (0..).zip(plan.candidates) {
+        // SAFETY: the string ends with zero, both lists end with a null pointer, and all of it was copied with the
+        // launcher's memory.
+        unsafe { libc::execve(*candidate, plan.args, plan.env) };
+        match last_errno() {
+            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT
+                if plan.candidates.len() > 1 => {}
+            libc::EACCES if plan.candidates.len() > 1 => failure = (libc::EACCES, number),
+            errno => {
+                failure = (errno, number);
+                break;
+            }
+        }
+    }
+    fail(plan, LaunchStep::Exec, failure.0, failure.1)
+}
+
+fn check(plan: &ChildPlan<'_>, step: LaunchStep, result: c_long) {
+    if result < 0 {
+        fail(plan, step, last_errno(), 0);
+    }
+}
+
+fn fail(plan: &ChildPlan<'_>, step: LaunchStep, errno: c_int, candidate: u32) -> ! {
+    let bytes = Failure { step: step_number(step), errno, candidate }.to_bytes();
+    // SAFETY: write(2) reads the array; 12 bytes go into an empty pipe at once (pipe(7), PIPE_BUF).
+    unsafe { libc::write(plan.status, bytes.as_ptr().cast(), bytes.len()) };
+    // Codes apart from a program's own, for whoever traces this process.
+    // SAFETY: _exit(2) ends this process without running anything of the launcher's.
+    unsafe { libc::_exit(200 + step_number(step).cast_signed()) }
+}
+
+fn last_errno() -> c_int {
+    // SAFETY: __errno_location answers this thread's own variable, always valid.
+    unsafe { *libc::__errno_location() }
+}

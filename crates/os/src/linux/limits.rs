@@ -1,0 +1,32 @@
+//! The limit of open files (getrlimit(2)): the host needs many descriptors, its services get what was there before.
+
+use std::io;
+use std::sync::OnceLock;
+
+use rustix::process::{Resource, Rlimit};
+
+/// What the host was started with, before it raised its own.
+static ORIGINAL: OnceLock<(u64, u64)> = OnceLock::new();
+
+fn current() -> (u64, u64) {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    // Linux has no unlimited number of files; the kernel's own maximum then answers for it.
+    (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// Soft and hard limit as they were first seen: at the latest when the first process trees are begun.
+pub(crate) fn original_open_files_limit() -> (u64, u64) {
+    *ORIGINAL.get_or_init(current)
+}
+
+/// Raises this process's soft limit of open files to the hard one. Services are started with the old one. Answers the
+/// soft limit before and now.
+///
+/// # Errors
+/// The system's refusal; the old limit stays.
+pub fn raise_open_files_limit() -> io::Result<(u64, u64)> {
+    let (soft, hard) = original_open_files_limit();
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok((soft, hard))
+}

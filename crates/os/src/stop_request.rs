@@ -1,0 +1,10 @@
+//! Requests to end that come from outside the program.
+
+#[cfg(target_os = "linux")]
+#[path = "linux/stop_request.rs"]
+mod body;
+#[cfg(not(target_os = "linux"))]
+#[path = "windows/stop_request.rs"]
+mod body;
+
+pub use body::on_stop_request;
