@@ -5,7 +5,7 @@
 //! not to clean up (`KillMode=process`), so that whatever mainstay leaves behind is seen.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -56,11 +56,18 @@ needs = [{ service = \"tree\" }]
   cargo xtask suite systemd
 
 Needs root and Debian's systemd-container and debootstrap. Not covered yet: registering a unit, boot, notify, watchdog.")]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// A mainstay binary to test instead of building the static release one.
+    #[arg(long, value_name = "FILE")]
+    mainstay: Option<PathBuf>,
+}
 
-pub(crate) fn run(_options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     container::preflight()?;
-    let binary = dist::build()?;
+    let binary = match &options.mainstay {
+        Some(path) => path.clone(),
+        None => dist::build()?,
+    };
     let shared_dir = places::target_dir().join("systemd-suite");
     prepare(&shared_dir, &binary)?;
     let machine = Machine::boot(&shared_dir)?;
