@@ -1,2 +1,100 @@
-//! x
-fn main() {}
+//! The `mainstay` command: reads the command line and hands over to one module a command.
+
+mod cli;
+mod client;
+mod commands;
+mod context;
+mod demo;
+mod failure;
+mod printer;
+mod signals;
+mod table;
+mod terminal;
+mod times;
+
+use std::process::ExitCode as ProcessExitCode;
+
+use mainstay_api::Verb;
+use mainstay_types::ExitCode;
+
+use crate::cli::{Cli, Color, Command, Later};
+use crate::commands::logs::Asked;
+use crate::commands::{check, control, events, generate, init, logs, run, status};
+use crate::failure::Failure;
+use crate::terminal::{BAD, paint};
+
+fn main() -> ProcessExitCode {
+    // The launcher is this program again, and must come before everything that makes threads.
+    mainstay_os::run_launcher_if_asked();
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for; everything else is wrong usage.
+            let _ = error.print();
+            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            return code.into();
+        }
+    };
+    match cli.global.color {
+        Color::Auto => {}
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    match dispatch(&cli) {
+        Ok(()) => ExitCode::Done.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                anstream::eprintln!("{} {}", paint(BAD, "error:"), failure.message);
+            }
+            failure.code.into()
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Init { command } => init::init(global, command),
+        Command::Check => check::check(global),
+        Command::Run { services, demo } => run::run(global, services, *demo),
+        Command::Status { services, watch } => status::status(global, services, *watch),
+        Command::Start(asked) => control::control(global, Verb::Start, asked),
+        Command::Stop(asked) => control::control(global, Verb::Stop, asked),
+        Command::Restart(asked) => control::control(global, Verb::Restart, asked),
+        Command::Logs { services, follow, lines, since, until, stream, grep, level } => {
+            let asked = Asked {
+                services,
+                follow: *follow,
+                lines: *lines,
+                since: since.as_deref(),
+                until: until.as_deref(),
+                stream: *stream,
+                grep: grep.as_deref(),
+                level: level.as_deref(),
+            };
+            logs::logs(global, &asked)
+        }
+        Command::Events { services, follow, lines } => events::events(global, services, *follow, *lines),
+        Command::Completions { shell } => generate::completions(*shell),
+        Command::Man { dir } => generate::man(dir, global.quiet),
+        Command::InternalDemo { role } => demo::play(role),
+        Command::Reload(later) => not_yet("reload", later),
+        Command::Install(later) => not_yet("install", later),
+        Command::Uninstall(later) => not_yet("uninstall", later),
+        Command::Enable(later) => not_yet("enable", later),
+        Command::Disable(later) => not_yet("disable", later),
+        Command::Autostart(later) => not_yet("autostart", later),
+        Command::Doctor(later) => not_yet("doctor", later),
+        Command::Harden(later) => not_yet("harden", later),
+        Command::Settings(later) => not_yet("settings", later),
+        Command::Deploy(later) => not_yet("deploy", later),
+        Command::Releases(later) => not_yet("releases", later),
+        Command::Rollback(later) => not_yet("rollback", later),
+    }
+}
+
+fn not_yet(name: &str, later: &Later) -> Result<(), Failure> {
+    // Whatever was asked of it, the answer is the same.
+    let Later { rest: _ } = later;
+    Err(Failure::new(ExitCode::Usage, format!("`mainstay {name}` is not supported yet; nothing was changed")))
+}

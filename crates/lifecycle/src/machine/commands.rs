@@ -165,7 +165,10 @@ impl StackMachine {
                     Actual::Waiting
                     | Actual::Backoff { .. }
                     | Actual::Failed(Outlook::WatchesGates | Outlook::AwaitsTree) => {
-                        self.shift(at, Actual::Stopped, reason.clone());
+                        // What was left behind is still there, and that is the news.
+                        let held = self.replica(at).held.is_some();
+                        let reason = if held { Reason::LeftBehind } else { reason.clone() };
+                        self.shift(at, Actual::Stopped, reason);
                     }
                     // Those with a process follow in their turn; those that have ended stay what they are.
                     Actual::Launching { .. }

@@ -1,0 +1,371 @@
+//! The running host as others see it: the control API's requests become messages to the loop, and questions about
+//! the past are answered from the event record and the logs without troubling it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use mainstay_api::{
+    CommandOptions, CommandReply, ControlPlane, Event, EventStream, EventsQuery, LogEntry, LogStream,
+    LogsQuery, OutputStream, Problem, ProblemKind, Status, Verb,
+};
+use mainstay_config::Stack;
+use mainstay_logs::read::{Query, Selection};
+use mainstay_logs::{LogLine, Stream};
+use mainstay_os::ControlListener;
+use mainstay_types::{ReplicaId, State, Timestamp};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::event_store::{EventFilter, EventStore};
+use crate::message::Message;
+use crate::publish::Publisher;
+
+/// Pause between two looks at the log files while somebody follows them over the API.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
+/// Lines one request for logs may give, the newest ones; more must be asked for by time.
+const MAX_LOG_ENTRIES: usize = 100_000;
+
+/// A replica that holds up a stop.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StopBlocker {
+    /// Which.
+    pub replica: ReplicaId,
+    /// Its main process, if it ever had one.
+    pub pid: Option<u32>,
+    /// Time since it was asked to end.
+    pub waited: Duration,
+    /// Time it has in all before more force follows.
+    pub allowed: Duration,
+    /// Whether it was killed already, and the kernel has not let it go yet.
+    pub killed: bool,
+}
+
+/// The way to ask a running host for something. Cheap to clone.
+#[derive(Clone)]
+pub struct HostHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    messages: mpsc::UnboundedSender<Message>,
+    publisher: Publisher,
+    store: EventStore,
+    stack: Arc<Stack>,
+    logs_dir: PathBuf,
+    unit: Option<String>,
+    started_at: Timestamp,
+    /// CPU time of each tree at the last look, by main process; entries of processes that are gone are dropped at
+    /// each look.
+    cpu_before: Mutex<BTreeMap<u32, (Instant, Duration)>>,
+}
+
+impl HostHandle {
+    pub(crate) fn new(
+        messages: mpsc::UnboundedSender<Message>,
+        publisher: Publisher,
+        store: EventStore,
+        stack: Arc<Stack>,
+        logs_dir: PathBuf,
+        unit: Option<String>,
+    ) -> Self {
+        let inner = Inner {
+            messages,
+            publisher,
+            store,
+            stack,
+            logs_dir,
+            unit,
+            started_at: Timestamp::now(),
+            cpu_before: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn messages(&self) -> mpsc::UnboundedSender<Message> {
+        self.inner.messages.clone()
+    }
+
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.inner.started_at
+    }
+
+    pub(crate) fn unit(&self) -> Option<String> {
+        self.inner.unit.clone()
+    }
+
+    /// Asks for an orderly stop of everything; the host ends after it. Asking again changes nothing.
+    pub fn stop(&self) {
+        // A loop that has ended has stopped already; here and below.
+        let _ = self.inner.messages.send(Message::StopStack);
+    }
+
+    /// Kills everything now; the host ends after it.
+    pub fn kill(&self) {
+        let _ = self.inner.messages.send(Message::KillStack);
+    }
+
+    /// Who still holds up the stop, and until when; empty when nobody does or the host has ended.
+    pub async fn stop_progress(&self) -> Vec<StopBlocker> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inner.messages.send(Message::StopProgress(reply));
+        answer.await.unwrap_or_default()
+    }
+
+    fn ending() -> Problem {
+        Problem::new(ProblemKind::Unavailable, "the host is ending")
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.messages.send(message(reply)).map_err(|_| Self::ending())?;
+        answer.await.map_err(|_| Self::ending())
+    }
+
+    fn check_service(&self, name: &str) -> Result<(), Problem> {
+        if self.inner.stack.service(name).is_some() {
+            return Ok(());
+        }
+        let known = self.inner.stack.services.iter().map(|service| service.name.as_str());
+        Err(Problem::no_such_service(name, known))
+    }
+
+    fn log_query(&self, query: LogsQuery) -> Result<Query, Problem> {
+        let mut services = Vec::new();
+        for service in &query.service {
+            self.check_service(service)?;
+            services.extend(self.inner.stack.service(service).map(|service| service.name.clone()));
+        }
+        let grep = query.grep.as_deref().map(regex::bytes::Regex::new).transpose();
+        Ok(Query {
+            since: query.since,
+            until: query.until,
+            grep: grep.map_err(|error| Problem::new(ProblemKind::BadRequest, format!("grep: {error}")))?,
+            stream: query.stream.map(|stream| match stream {
+                OutputStream::Stdout => Stream::Stdout,
+                OutputStream::Stderr => Stream::Stderr,
+            }),
+            last: query.last.map(|last| usize::try_from(last).unwrap_or(usize::MAX)),
+            replicas: if services.is_empty() { Selection::All } else { Selection::Services(services) },
+        })
+    }
+}
+
+/// Answers the API in the background until the host ends.
+pub(crate) fn serve(listener: ControlListener, handle: HostHandle) -> tokio::task::JoinHandle<()> {
+    let publisher = handle.inner.publisher.clone();
+    let router = mainstay_api::router(handle);
+    tokio::spawn(mainstay_api::serve_with_notices(listener, router, std::future::pending(), move |notice| {
+        publisher.notice(None, notice.to_string());
+    }))
+}
+
+impl ControlPlane for HostHandle {
+    async fn status(&self) -> Result<Status, Problem> {
+        let mut status = self.ask(Message::Status).await?;
+        let pids: Vec<u32> = status
+            .services
+            .iter()
+            .flat_map(|service| &service.replicas)
+            .filter_map(|replica| replica.pid)
+            .collect();
+        let looked_up = pids.clone();
+        let usage = tokio::task::spawn_blocking(move || mainstay_os::tree_usage(&looked_up))
+            .await
+            .unwrap_or_default();
+        let now = Instant::now();
+        let mut use_of = BTreeMap::new();
+        {
+            // Held only for this look-up; a poisoned map is still a map of earlier readings.
+            let mut before = self.inner.cpu_before.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for (pid, usage) in pids.iter().zip(usage) {
+                let Some(usage) = usage else { continue };
+                let percent = before.get(pid).and_then(|(then, cpu)| percent(usage.cpu, *cpu, now - *then));
+                use_of.insert(*pid, (usage, percent));
+            }
+            *before = use_of.iter().map(|(pid, (usage, _))| (*pid, (now, usage.cpu))).collect();
+        }
+        let wall = Timestamp::now();
+        for replica in status.services.iter_mut().flat_map(|service| &mut service.replicas) {
+            if let Some((usage, since_last)) = replica.pid.and_then(|pid| use_of.get(&pid)) {
+                let since_start =
+                    replica.started_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok());
+                replica.memory_bytes = Some(usage.memory_bytes);
+                replica.cpu_percent = since_last.or_else(|| percent(usage.cpu, Duration::ZERO, since_start?));
+            }
+        }
+        Ok(status)
+    }
+
+    async fn command(
+        &self,
+        service: String,
+        verb: Verb,
+        options: CommandOptions,
+    ) -> Result<CommandReply, Problem> {
+        let CommandOptions { wait, timeout } = options;
+        self.ask(|reply| Message::Command { service, verb, wait, timeout, reply }).await?
+    }
+
+    async fn events(&self, query: EventsQuery) -> Result<Vec<Event>, Problem> {
+        if let Some(service) = &query.service {
+            self.check_service(service)?;
+        }
+        let filter = EventFilter { after_id: query.after_id, last: query.limit, service: query.service };
+        self.inner
+            .store
+            .read(filter)
+            .await
+            .map_err(|error| Problem::new(ProblemKind::Internal, crate::error::chain(&error)))
+    }
+
+    async fn follow_events(&self, query: EventsQuery) -> Result<EventStream, Problem> {
+        // Subscribed before the record is read: what happens in between is in both, and told once.
+        let live = self.inner.publisher.follow();
+        let service = query.service.clone();
+        let (past, newest) = if query.after_id.is_none() && query.limit.is_none() {
+            (Vec::new(), self.inner.publisher.newest_id())
+        } else {
+            let past = self.events(query.clone()).await?;
+            let newest = past.last().map_or(query.after_id.unwrap_or(0), |event| event.id);
+            (past, newest)
+        };
+        let following =
+            Following { live, newest, service, store: self.inner.store.clone(), ready: Vec::new() };
+        let live = stream::unfold(following, |mut following| async move {
+            let event = following.next().await?;
+            Some((event, following))
+        });
+        Ok(stream::iter(past).chain(live).boxed())
+    }
+
+    async fn logs(&self, query: LogsQuery) -> Result<Vec<LogEntry>, Problem> {
+        let mut query = self.log_query(query)?;
+        query.last = Some(query.last.unwrap_or(MAX_LOG_ENTRIES).min(MAX_LOG_ENTRIES));
+        let dir = self.inner.logs_dir.clone();
+        let read = move || -> Result<Vec<LogEntry>, mainstay_logs::read::ReadError> {
+            mainstay_logs::read::read(&dir, &query).map(|line| line.map(|line| log_entry(&line))).collect()
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|_| Self::ending())?
+            .map_err(|error| Problem::new(ProblemKind::Internal, crate::error::chain(&error)))
+    }
+
+    async fn follow_logs(&self, query: LogsQuery) -> Result<LogStream, Problem> {
+        let from_now = query.since.is_none() && query.last.is_none();
+        let mut query = self.log_query(query)?;
+        query.last =
+            Some(if from_now { 0 } else { query.last.unwrap_or(MAX_LOG_ENTRIES).min(MAX_LOG_ENTRIES) });
+        let dir = self.inner.logs_dir.clone();
+        let begin = move || {
+            let (backlog, follower) = mainstay_logs::read::follow(&dir, &query);
+            let backlog: Result<Vec<LogEntry>, _> =
+                backlog.map(|line| line.map(|line| log_entry(&line))).collect();
+            backlog.map(|backlog| (backlog, follower))
+        };
+        let (backlog, follower) = tokio::task::spawn_blocking(begin)
+            .await
+            .map_err(|_| Self::ending())?
+            .map_err(|error| Problem::new(ProblemKind::Internal, crate::error::chain(&error)))?;
+        let lines: BoxStream<'static, Vec<LogEntry>> = stream::unfold(follower, |mut follower| async move {
+            loop {
+                let polled = tokio::task::spawn_blocking(move || {
+                    let lines = follower.poll();
+                    (follower, lines)
+                })
+                .await
+                .ok()?;
+                follower = polled.0;
+                let lines: Vec<LogEntry> = polled.1.ok()?.iter().map(log_entry).collect();
+                if !lines.is_empty() {
+                    return Some((lines, follower));
+                }
+                tokio::time::sleep(FOLLOW_PAUSE).await;
+            }
+        })
+        .boxed();
+        Ok(stream::iter(backlog).chain(lines.flat_map(stream::iter)).boxed())
+    }
+
+    async fn healthy(&self) -> bool {
+        self.ask(Message::Status).await.is_ok()
+    }
+
+    async fn ready(&self) -> bool {
+        self.ask(Message::Status).await.is_ok_and(|status| {
+            status.services.iter().all(|service| {
+                let declared = self.inner.stack.service(&service.name);
+                !declared.is_some_and(|declared| declared.autostart)
+                    || matches!(service.state, State::Ready | State::Completed)
+            })
+        })
+    }
+
+    async fn metrics(&self) -> Result<String, Problem> {
+        Err(Problem::not_supported("metrics"))
+    }
+}
+
+/// CPU use over a span, 100 being one core, to one decimal.
+fn percent(now: Duration, before: Duration, span: Duration) -> Option<f64> {
+    let used = now.checked_sub(before)?;
+    (span >= Duration::from_millis(10))
+        .then(|| (used.as_secs_f64() / span.as_secs_f64() * 1000.0).round() / 10.0)
+}
+
+/// A captured line in the API's shape.
+#[must_use]
+pub fn log_entry(line: &LogLine) -> LogEntry {
+    LogEntry {
+        at: line.at,
+        service: line.replica.service.to_string(),
+        replica: line.replica.index,
+        stream: match line.stream {
+            Stream::Stdout => OutputStream::Stdout,
+            Stream::Stderr => OutputStream::Stderr,
+        },
+        partial: line.partial,
+        line: String::from_utf8_lossy(&line.text).into_owned(),
+    }
+}
+
+/// Events as they happen, and from the record those a slow follower missed.
+struct Following {
+    live: broadcast::Receiver<Arc<Event>>,
+    newest: i64,
+    service: Option<String>,
+    store: EventStore,
+    ready: Vec<Event>,
+}
+
+impl Following {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop() {
+                self.newest = event.id;
+                return Some(event);
+            }
+            match self.live.recv().await {
+                Ok(event) => {
+                    let wanted = self.service.is_none() || event.service == self.service;
+                    if event.id > self.newest && wanted {
+                        self.ready.push(Event::clone(&event));
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    let filter = EventFilter {
+                        after_id: Some(self.newest),
+                        last: None,
+                        service: self.service.clone(),
+                    };
+                    self.ready = self.store.read(filter).await.ok()?;
+                    self.ready.reverse();
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! The host: one loop that owns the stack's state. It tells the machine what happened, performs the effects it
+//! answers with, and waits for the next thing to happen or the next deadline. Nothing here decides.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use mainstay_config::{Gate, Service, Stack};
+use mainstay_lifecycle::{Command, Effect, Event, Record, StackMachine};
+use mainstay_logs::{Capture, CaptureOptions, CapturePolicy, Notice, Tap};
+use mainstay_os::{
+    ControlListener, FileLock, Launch, Output, ProcessEvent, ProcessTrees, Processes, ProcessesOptions,
+    UseCgroups,
+};
+use mainstay_probes::ExecAnswer;
+use mainstay_types::{ProbeAction, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
+use tokio::sync::mpsc;
+
+use crate::control::{HostHandle, StopBlocker};
+use crate::error::HostError;
+use crate::event_store::EventStore;
+use crate::launch_spec::{self, PrepareError};
+use crate::message::{Message, RunAs};
+use crate::paths::Paths;
+use crate::publish::{Observer, Publisher};
+use crate::runner::{LoopRunner, Runs};
+use crate::waiters::{Request, Waiters};
+
+/// Pieces of news handled before the effects of the batch are looked at together; bounds the time between two looks
+/// at commands and deadlines.
+const BATCH: usize = 256;
+/// Time for the last events to reach the disk when the host ends.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// How long a gate's command may take when it has no other limit: the cap of the back-off between two tries.
+const GATE_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a host is started with.
+pub struct HostOptions {
+    /// The stack.
+    pub stack: Arc<Stack>,
+    /// Where its state, socket and logs are.
+    pub paths: Paths,
+    /// The program that becomes the launcher: this binary.
+    pub launcher_exe: PathBuf,
+    /// Whether control groups may be used.
+    pub cgroups: UseCgroups,
+    /// Only these services and what they need; empty is the whole stack.
+    pub only: Vec<ServiceName>,
+    /// End by itself once every service has completed or failed and nothing will happen any more.
+    pub end_when_settled: bool,
+    /// The registration this host was started by, if any.
+    pub unit: Option<String>,
+    /// Sees every event.
+    pub observer: Option<Observer>,
+    /// Sees every line of output.
+    pub tap: Option<Arc<dyn Tap>>,
+    /// Seed of back-off jitter.
+    pub seed: u64,
+}
+
+/// How the host ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostOutcome {
+    /// Services whose last state was `failed`, with the reason.
+    pub failed: Vec<(ServiceName, String)>,
+    /// Whether somebody asked the stack to stop.
+    pub stopped: bool,
+}
+
+/// A host that has taken its stack, and not started it yet.
+pub struct Host {
+    stack: Arc<Stack>,
+    machine: StackMachine,
+    processes: Processes,
+    capture: Capture,
+    store: EventStore,
+    publisher: Publisher,
+    publishing: tokio::task::JoinHandle<()>,
+    messages: mpsc::UnboundedReceiver<Message>,
+    handle: HostHandle,
+    runs: Runs,
+    waiters: Waiters,
+    replica_of: BTreeMap<SpawnId, ReplicaId>,
+    prepared: BTreeMap<ReplicaId, Launch>,
+    clock: Instant,
+    only: Vec<ServiceName>,
+    end_when_settled: bool,
+    stop_requested: bool,
+    _lock: FileLock,
+}
+
+impl Host {
+    /// Takes the stack: folders, lock, event record, log capture, process trees, control socket, in this order. Ends
+    /// what an earlier host of this stack left running. Must be called within a current-thread tokio runtime, before the
+    /// program has other threads that must not see SIGCHLD.
+    pub fn open(options: HostOptions) -> Result<Self, HostError> {
+        let HostOptions {
+            stack,
+            paths,
+            launcher_exe,
+            cgroups,
+            only,
+            end_when_settled,
+            unit,
+            observer,
+            tap,
+            seed,
+        } = options;
+        crate::error::create_dir(&paths.state_dir)?;
+        let lock = mainstay_os::lock_file(&paths.lock_path())
+            .map_err(|error| HostError::from_lock(error, &stack.name, &paths))?;
+        let listener = ControlListener::bind(&paths.socket_path).map_err(HostError::Socket)?;
+        let process_options = ProcessesOptions {
+            stack: stack.name.clone(),
+            state_dir: paths.state_dir.clone(),
+            launcher_exe,
+            cgroups,
+        };
+        // Raising the limit before the launcher starts lets it know what services are to be given back.
+        mainstay_os::raise_open_files_limit().map_err(HostError::OpenFiles)?;
+        let leftovers =
+            mainstay_os::end_leftovers_of_earlier_host(&process_options).map_err(HostError::Leftovers)?;
+        let processes = Processes::start(process_options).map_err(HostError::Processes)?;
+        let (store, newest, put_aside) = EventStore::open(&paths.events_path()).map_err(HostError::Events)?;
+
+        let (notices, mut notice_inbox) = mpsc::unbounded_channel::<Notice>();
+        let capture = Capture::start(CaptureOptions {
+            dir: paths.logs_dir(),
+            tap,
+            notices: Arc::new(move |notice| {
+                // After the host's end nobody listens.
+                let _ = notices.send(notice);
+            }),
+        })
+        .map_err(HostError::Logs)?;
+        let (publisher, publishing) = Publisher::start(store.clone(), newest, capture.clone(), observer);
+        let for_notices = publisher.clone();
+        tokio::spawn(async move {
+            while let Some(notice) = notice_inbox.recv().await {
+                let (replica, words) = crate::notice::words(&notice);
+                for_notices.notice(Some(replica), words);
+            }
+        });
+        if let Some(aside) = put_aside {
+            let text = format!(
+                "the event record was damaged; it is kept as {} and a new one begun",
+                aside.display()
+            );
+            publisher.notice(None, text);
+        }
+        for leftover in leftovers {
+            publisher.notice(
+                None,
+                format!("ended {} (pid {}), left by an earlier host", leftover.name, leftover.pid),
+            );
+        }
+
+        let (sender, messages) = mpsc::unbounded_channel();
+        let handle = HostHandle::new(
+            sender.clone(),
+            publisher.clone(),
+            store.clone(),
+            Arc::clone(&stack),
+            paths.logs_dir(),
+            unit,
+        );
+        crate::control::serve(listener, handle.clone());
+        Ok(Self {
+            machine: StackMachine::new(Arc::clone(&stack), seed),
+            processes,
+            capture,
+            store,
+            publisher,
+            publishing,
+            messages,
+            handle,
+            runs: Runs::new(sender),
+            waiters: Waiters::new(Arc::clone(&stack)),
+            stack,
+            replica_of: BTreeMap::new(),
+            prepared: BTreeMap::new(),
+            clock: Instant::now(),
+            only,
+            end_when_settled,
+            stop_requested: false,
+            _lock: lock,
+        })
+    }
+
+    /// The way to ask the running host for something.
+    #[must_use]
+    pub fn handle(&self) -> HostHandle {
+        self.handle.clone()
+    }
+
+    /// Starts the stack and runs it until it is told to stop, or has nothing left to do. Everything has ended and been
+    /// written down when this returns.
+    pub async fn run(mut self) -> HostOutcome {
+        let first = if self.only.is_empty() {
+            vec![Command::StartStack]
+        } else {
+            self.only.drain(..).map(Command::Start).collect()
+        };
+        for command in first {
+            self.tell(Event::Command(command));
+        }
+        loop {
+            self.waiters.answer(&self.machine, self.now());
+            if self.machine.is_over() || (self.end_when_settled && self.is_finished()) {
+                break;
+            }
+            self.wait().await;
+        }
+        self.finish().await
+    }
+
+    /// Every service is at its end by itself: waiting for a command would be waiting for ever. A service somebody
+    /// stopped may be started again, so the host stays.
+    fn is_finished(&self) -> bool {
+        self.machine.is_settled()
+            && self
+                .machine
+                .services()
+                .all(|service| matches!(service.state, State::Completed | State::Failed))
+    }
+
+    /// Waits for the next thing to happen, and handles all that has happened by then.
+    async fn wait(&mut self) {
+        let deadline = [self.machine.next_deadline().map(|(at, _)| at), self.waiters.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| tokio::time::Instant::from_std(self.clock + at.since_start()));
+        let mut news = Vec::new();
+        let mut asked = Vec::new();
+        tokio::select! {
+            biased;
+            () = next_processes(&mut self.processes, &mut news) => {}
+            count = self.messages.recv_many(&mut asked, BATCH) => debug_assert!(count > 0, "the host holds a sender"),
+            () = sleep_until(deadline) => self.tell(Event::Tick),
+        }
+        for event in news {
+            self.on_process(event);
+        }
+        for message in asked {
+            self.on_message(message);
+        }
+    }
+
+    fn now(&self) -> mainstay_types::Moment {
+        mainstay_types::Moment::after_start(self.clock.elapsed())
+    }
+
+    /// Tells the machine and performs what it answers. An effect that fails at once becomes the next event.
+    fn tell(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let now = self.now();
+            for effect in self.machine.handle(event, now) {
+                if let Some(answer) = self.perform(effect) {
+                    events.push(answer);
+                }
+            }
+        }
+    }
+
+    fn on_process(&mut self, event: ProcessEvent<Output>) {
+        match event {
+            ProcessEvent::Launched { spawn, pid, output } => {
+                if Runs::is_command(spawn) {
+                    match (output.stdout.into_reader(), output.stderr.into_reader()) {
+                        (Ok(stdout), Ok(stderr)) => self.runs.launched(spawn, stdout, stderr),
+                        // Without its output the command still has an exit code, which is what counts.
+                        (Err(_), _) | (_, Err(_)) => {}
+                    }
+                    return;
+                }
+                if let Some(replica) = self.replica_of.get(&spawn)
+                    && let Some(service) = self.stack.service(replica.service.as_str())
+                {
+                    let policy = capture_policy(service);
+                    self.capture.attach(replica.clone(), spawn, policy, move || {
+                        Ok((output.stdout.into_reader()?, output.stderr.into_reader()?))
+                    });
+                }
+                self.tell(Event::Launched { spawn, pid });
+            }
+            ProcessEvent::LaunchFailed { spawn, failure } => {
+                if Runs::is_command(spawn) {
+                    self.runs.failed(spawn, &failure);
+                    return;
+                }
+                self.replica_of.remove(&spawn);
+                self.tell(Event::LaunchFailed { spawn, failure });
+            }
+            ProcessEvent::Exited { spawn, exit, leftovers } => {
+                if Runs::is_command(spawn) {
+                    self.runs.exited(spawn, exit);
+                    if leftovers > 0 {
+                        self.processes.kill(spawn);
+                    }
+                    return;
+                }
+                self.tell(Event::Exited { spawn, exit, leftovers });
+                if leftovers == 0 {
+                    self.tree_gone(spawn);
+                }
+            }
+            ProcessEvent::TreeEnded { spawn } => {
+                if Runs::is_command(spawn) {
+                    return;
+                }
+                self.tell(Event::TreeEnded { spawn });
+                self.tree_gone(spawn);
+            }
+        }
+    }
+
+    fn tree_gone(&mut self, spawn: SpawnId) {
+        self.replica_of.remove(&spawn);
+        self.publisher.detach(spawn);
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Command { service, verb, wait, timeout, reply } => {
+                let name = match self.waiters.accept(&self.machine, &service, verb) {
+                    Ok(name) => name,
+                    Err(problem) => {
+                        // Whoever asked may have gone; here and below.
+                        let _ = reply.send(Err(problem));
+                        return;
+                    }
+                };
+                let request = Request { service: name, verb, wait, timeout, now: self.now(), reply };
+                let command = self.waiters.begin(request);
+                self.tell(Event::Command(command));
+            }
+            Message::Status(reply) => {
+                let _ =
+                    reply.send(crate::status::status(&self.machine, &self.stack, self.now(), &self.handle));
+            }
+            Message::StopProgress(reply) => {
+                let now = self.now();
+                let blockers = self.machine.stop_progress().into_iter().map(|blocker| StopBlocker {
+                    waited: now - blocker.asked_since,
+                    allowed: blocker.deadline - blocker.asked_since,
+                    replica: blocker.replica,
+                    pid: blocker.pid,
+                    killed: blocker.killed,
+                });
+                let _ = reply.send(blockers.collect());
+            }
+            Message::StopStack => {
+                self.stop_requested = true;
+                self.tell(Event::Command(Command::StopStack));
+            }
+            Message::KillStack => {
+                self.stop_requested = true;
+                self.tell(Event::Command(Command::KillStack));
+            }
+            Message::ProbeAnswered { spawn, kind, outcome } => {
+                self.tell(Event::ProbeAnswered { spawn, kind, outcome });
+            }
+            Message::GateAnswered { check, outcome } => self.tell(Event::GateAnswered { check, outcome }),
+            Message::RunCommand { run_as, command, timeout, reply } => {
+                let prepared = self.stack.service(run_as.service.as_str()).map(|service| {
+                    launch_spec::prepare_command(&self.stack.name, service, run_as.index, &command)
+                });
+                match prepared {
+                    Some(Ok(launch)) => {
+                        let spawn = self.runs.begin(timeout, reply);
+                        let replica = ReplicaId { service: run_as.service, index: run_as.index };
+                        self.processes.launch(&replica, spawn, launch);
+                    }
+                    Some(Err(error)) => {
+                        let _ = reply.send(ExecAnswer::NotStarted(error.to_string()));
+                    }
+                    None => {
+                        let _ = reply.send(ExecAnswer::NotStarted("its service is gone".to_owned()));
+                    }
+                }
+            }
+            Message::RunTimedOut(spawn) => {
+                if self.runs.timed_out(spawn) {
+                    self.processes.kill(spawn);
+                }
+            }
+        }
+    }
+
+    /// Performs one effect; gives back an event only when it could not be begun.
+    fn perform(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Launch { replica, spawn } => match self.prepare(&replica) {
+                Ok(launch) => {
+                    self.processes.launch(&replica, spawn, launch);
+                    self.replica_of.insert(spawn, replica);
+                    None
+                }
+                Err(error) => Some(Event::LaunchFailed { spawn, failure: error.into_failure() }),
+            },
+            Effect::Signal { spawn, signal } => {
+                self.processes.signal(spawn, signal);
+                None
+            }
+            Effect::Kill { spawn } => {
+                self.processes.kill(spawn);
+                None
+            }
+            Effect::Probe { replica, spawn, kind } => {
+                let probe = self.stack.service(replica.service.as_str()).and_then(|service| match kind {
+                    ProbeKind::Startup => service.startup.as_ref(),
+                    ProbeKind::Readiness => service.readiness.as_ref(),
+                    ProbeKind::Liveness => service.liveness.as_ref(),
+                });
+                // The machine only asks for probes the stack declares.
+                let probe = probe?.clone();
+                let runner = LoopRunner {
+                    messages: self.handle.messages(),
+                    run_as: RunAs { service: replica.service, index: replica.index },
+                };
+                tokio::spawn(async move {
+                    let outcome = mainstay_probes::perform(&probe.action, probe.timeout, &runner).await;
+                    // The loop may have ended; here and below.
+                    let _ = runner.messages.send(Message::ProbeAnswered { spawn, kind, outcome });
+                });
+                None
+            }
+            Effect::CheckGate { service, need, check } => {
+                let action = self.stack.service(service.as_str()).and_then(|declared| {
+                    declared.needs.get(need).and_then(|need| match &need.gate {
+                        Gate::Outside(action) => Some(action.clone()),
+                        Gate::Service { .. } => None,
+                    })
+                });
+                let action: ProbeAction = action?;
+                let runner =
+                    LoopRunner { messages: self.handle.messages(), run_as: RunAs { service, index: 0 } };
+                tokio::spawn(async move {
+                    let outcome = mainstay_probes::perform(&action, GATE_CHECK_TIMEOUT, &runner).await;
+                    let _ = runner.messages.send(Message::GateAnswered { check, outcome });
+                });
+                None
+            }
+            Effect::Record(record) => {
+                self.on_record(record);
+                None
+            }
+        }
+    }
+
+    fn on_record(&mut self, record: Record) {
+        self.publisher.record(record);
+    }
+
+    /// The request that starts this replica. Where nothing of it can change between two starts it is made once:
+    /// looking up accounts and reading files costs more than a restart may.
+    fn prepare(&mut self, replica: &ReplicaId) -> Result<Launch, PrepareError> {
+        if let Some(launch) = self.prepared.get(replica) {
+            return Ok(launch.clone());
+        }
+        let Some(service) = self.stack.service(replica.service.as_str()) else {
+            unreachable!("the machine launches only what the stack declares");
+        };
+        let launch = launch_spec::prepare(&self.stack.name, service, replica.index)?;
+        if service.env_files.is_empty() && service.user.is_none() && service.group.is_none() {
+            self.prepared.insert(replica.clone(), launch.clone());
+        }
+        Ok(launch)
+    }
+
+    async fn finish(mut self) -> HostOutcome {
+        let failed = self
+            .machine
+            .services()
+            .filter(|service| service.state == State::Failed)
+            .map(|service| (service.name.clone(), service.reason.to_string()))
+            .collect();
+        self.waiters.answer(&self.machine, self.now());
+        self.processes.shutdown().await;
+        let Self { capture, store, publisher, publishing, stop_requested, .. } = self;
+        publisher.close();
+        // A log that cannot be written holds each exit back for a while; the host's end is not held back for long.
+        let _ = tokio::time::timeout(CLOSE_LIMIT, publishing).await;
+        capture.close().await;
+        store.close(CLOSE_LIMIT);
+        HostOutcome { failed, stopped: stop_requested }
+    }
+}
+
+/// All process news there is now, at most a batch; waits for the first.
+async fn next_processes(processes: &mut Processes, news: &mut Vec<ProcessEvent<Output>>) {
+    poll_fn(|cx| {
+        while news.len() < BATCH {
+            match processes.poll_event(cx) {
+                Poll::Ready(event) => news.push(event),
+                Poll::Pending => break,
+            }
+        }
+        if news.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn capture_policy(service: &Service) -> CapturePolicy {
+    CapturePolicy {
+        rotate_bytes: service.log.rotate.size_bytes,
+        keep: service.log.rotate.keep,
+        compress: service.log.rotate.compress,
+        // The file's range ends at 16 MiB.
+        max_line_bytes: usize::try_from(service.log.max_line_bytes).unwrap_or(usize::MAX),
+    }
+}

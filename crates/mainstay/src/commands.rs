@@ -1,0 +1,10 @@
+//! The commands, one module each.
+
+pub(crate) mod check;
+pub(crate) mod control;
+pub(crate) mod events;
+pub(crate) mod generate;
+pub(crate) mod init;
+pub(crate) mod logs;
+pub(crate) mod run;
+pub(crate) mod status;

@@ -1,0 +1,83 @@
+//! `mainstay start`, `stop`, `restart`: asks the host, waits, and says what happened.
+
+use std::time::Duration;
+
+use mainstay_api::{CommandOptions, CommandOutcome, CommandReply, Verb};
+use mainstay_types::ExitCode;
+
+use crate::cli::{Control, Global};
+use crate::client::{block_on, client, client_failure};
+use crate::context::addressed;
+use crate::failure::Failure;
+use crate::terminal::{BAD, GOOD, WARN, paint};
+
+/// How long a start is waited for when the user says nothing: long enough for a database, short enough for a terminal.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Carries `verb` out on each service. The worst outcome decides the exit code.
+pub(crate) fn control(global: &Global, verb: Verb, asked: &Control) -> Result<(), Failure> {
+    let addressed = addressed(global)?;
+    let client = client(&addressed);
+    let timeout = match (asked.timeout, verb) {
+        (Some(timeout), _) => Some(timeout),
+        (None, Verb::Start | Verb::Restart | Verb::Reload) => Some(DEFAULT_TIMEOUT),
+        (None, Verb::Stop) => None,
+    };
+    let options = CommandOptions { wait: !asked.no_wait, timeout };
+    block_on(async {
+        // Nothing is done when one of the names is wrong.
+        let status = client.status().await.map_err(|error| client_failure(&error, &addressed))?;
+        for name in &asked.services {
+            if !status.services.iter().any(|service| &service.name == name) {
+                let known = status.services.iter().map(|service| service.name.as_str());
+                let problem = mainstay_api::Problem::no_such_service(name, known);
+                return Err(Failure::new(problem.exit_code(), problem.to_string()));
+            }
+        }
+        let mut replies = Vec::new();
+        for name in &asked.services {
+            let reply = client
+                .command(name, verb, &options)
+                .await
+                .map_err(|error| client_failure(&error, &addressed))?;
+            if !global.json {
+                say(global, &reply);
+            }
+            if reply.outcome == CommandOutcome::Failed && !global.json {
+                show_last_lines(&client, name).await;
+            }
+            replies.push(reply);
+        }
+        if global.json {
+            // The shapes are made of strings and numbers only; such a value always becomes JSON.
+            println!("{}", serde_json::to_string(&replies).unwrap_or_default());
+        }
+        let worst = replies.iter().map(|reply| reply.outcome.exit_code()).max_by_key(|code| *code as u8);
+        match worst {
+            None | Some(ExitCode::Done) => Ok(()),
+            Some(code) => Err(Failure::silent(code)),
+        }
+    })
+}
+
+fn say(global: &Global, reply: &CommandReply) {
+    match reply.outcome {
+        CommandOutcome::Done | CommandOutcome::Accepted if global.quiet => {}
+        CommandOutcome::Done | CommandOutcome::Accepted => {
+            anstream::println!("{} {}", paint(GOOD, "ok"), reply.message)
+        }
+        CommandOutcome::Failed => anstream::eprintln!("{} {}", paint(BAD, "error:"), reply.message),
+        CommandOutcome::TimedOut => anstream::eprintln!("{} {}", paint(WARN, "timed out:"), reply.message),
+    }
+}
+
+/// What the service wrote last, under the reason why it did not come up.
+async fn show_last_lines(client: &mainstay_api::Client, name: &str) {
+    let query = mainstay_api::EventsQuery { service: Some(name.to_owned()), limit: Some(20), after_id: None };
+    // Without its last lines the failure has been told all the same.
+    let Ok(events) = client.events(&query).await else { return };
+    let lines = events.iter().rev().find_map(|event| event.lines.as_ref());
+    for line in lines.into_iter().flatten() {
+        anstream::eprintln!("  {name} | {line}");
+    }
+}

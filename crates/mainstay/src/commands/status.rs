@@ -1,0 +1,115 @@
+//! `mainstay status`: what a running host says of its stack, as a table or as JSON.
+
+use std::time::Duration;
+
+use mainstay_api::{ReplicaStatus, ServiceStatus, Status};
+use mainstay_types::{ExitCode, Timestamp, format_duration, format_size};
+
+use crate::cli::Global;
+use crate::client::{block_on, client, client_failure};
+use crate::context::addressed;
+use crate::failure::Failure;
+use crate::table::{Cell, Table};
+use crate::terminal::{BOLD, DIM, paint, state_style};
+
+/// Pause between two looks with `--watch`.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+
+/// Prints the state of the stack, or of some of its services.
+pub(crate) fn status(global: &Global, services: &[String], watch: bool) -> Result<(), Failure> {
+    let addressed = addressed(global)?;
+    let client = client(&addressed);
+    block_on(async {
+        loop {
+            let status = client.status().await.map_err(|error| client_failure(&error, &addressed))?;
+            let status = select(status, services)?;
+            if watch && !global.json {
+                // Clears the screen and goes to its beginning (ECMA-48 ED 2, CUP).
+                anstream::print!("\u{1b}[2J\u{1b}[H");
+            }
+            print(global, &status);
+            if !watch {
+                return Ok(());
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
+        }
+    })
+}
+
+fn print(global: &Global, status: &Status) {
+    if global.json {
+        // The shapes are made of strings and numbers only; such a value always becomes JSON.
+        println!("{}", serde_json::to_string(status).unwrap_or_default());
+    } else {
+        anstream::print!("{}", page(status, Timestamp::now()));
+    }
+}
+
+fn select(mut status: Status, wanted: &[String]) -> Result<Status, Failure> {
+    for name in wanted {
+        if !status.services.iter().any(|service| &service.name == name) {
+            let known: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
+            let message = format!(
+                "there is no service {name:?} in stack {}: there are {}",
+                status.stack,
+                known.join(", ")
+            );
+            return Err(Failure::new(ExitCode::NotFound, message));
+        }
+    }
+    if !wanted.is_empty() {
+        status.services.retain(|service| wanted.contains(&service.name));
+    }
+    Ok(status)
+}
+
+fn page(status: &Status, now: Timestamp) -> String {
+    let host = &status.host;
+    let mut out = format!(
+        "{} {}\n",
+        paint(BOLD, &format!("stack {}: {}", status.stack, host.phase)),
+        paint(
+            DIM,
+            &format!("(host pid {}, up {}, mainstay {})", host.pid, age(host.started_at, now), host.version)
+        )
+    );
+    let mut table = Table::new(&["SERVICE", "STATE", "PID", "UP", "RESTARTS", "CPU", "MEMORY", "REASON"]);
+    for service in &status.services {
+        for replica in &service.replicas {
+            table.row(row(service, replica, now));
+        }
+    }
+    out.push_str(&table.render());
+    out
+}
+
+fn row(service: &ServiceStatus, replica: &ReplicaStatus, now: Timestamp) -> Vec<Cell> {
+    let name =
+        if replica.index == 0 { service.name.clone() } else { format!("{}.{}", service.name, replica.index) };
+    let dash = || "-".to_owned();
+    let reason = match (&service.reason, &replica.last_exit) {
+        (Some(reason), _) => reason.clone(),
+        (None, Some(exit)) => format!("last {}", exit.description),
+        (None, None) => String::new(),
+    };
+    let last = match &replica.last_exit {
+        Some(exit) if !reason.contains(&exit.description) => {
+            format!(" (last: {}, {} ago)", exit.description, age(exit.at, now))
+        }
+        Some(_) | None => String::new(),
+    };
+    vec![
+        Cell::plain(name),
+        Cell::styled(replica.state.to_string(), state_style(replica.state)),
+        Cell::right(replica.pid.map_or_else(dash, |pid| pid.to_string())),
+        Cell::right(replica.started_at.map_or_else(dash, |at| age(at, now))),
+        Cell::right(replica.restarts.to_string()),
+        Cell::right(replica.cpu_percent.map_or_else(dash, |percent| format!("{percent:.1}%"))),
+        Cell::right(replica.memory_bytes.map_or_else(dash, format_size)),
+        Cell::styled(reason + &last, DIM),
+    ]
+}
+
+fn age(then: Timestamp, now: Timestamp) -> String {
+    Duration::try_from(now.duration_since(then)).map_or_else(|_| "0s".to_owned(), format_duration)
+}

@@ -1,0 +1,302 @@
+//! What `mainstay run` shows while it runs: the services' output, each line after its service's name, and what
+//! happens to them. A thread of its own writes, so that a slow terminal holds up neither the host nor a service.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anstyle::Style;
+use mainstay_api::{Event, EventKind};
+use mainstay_config::Stack;
+use mainstay_logs::{Lines, Stream, Tap};
+use mainstay_types::{ReplicaId, ServiceName, State, Timestamp, format_duration};
+
+use crate::terminal::{BAD, BOLD, DIM, GOOD, WARN, paint, printable, service_style};
+
+/// Things waiting to be shown, at most; output beyond is left out here and counted, and is in the log all the same.
+const MAX_WAITING: usize = 8192;
+/// Bytes of one line shown; a terminal is no place for a line of megabytes.
+const MAX_SHOWN_BYTES: usize = 4096;
+/// Widest column of names.
+const MAX_NAME_WIDTH: usize = 24;
+
+/// How much is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Detail {
+    /// Only failures.
+    Quiet,
+    /// Output, and changes that matter.
+    Normal,
+    /// Every event.
+    Verbose,
+    /// Every event as JSON, no output.
+    Json,
+}
+
+enum Shown {
+    Lines { replica: ReplicaId, stream: Stream, text: Vec<u8> },
+    Event(Box<Event>),
+    Note(String),
+    End,
+}
+
+/// The entrance to the printing thread. Cheap to clone; never blocks, except for its own notes.
+#[derive(Clone)]
+pub(crate) struct Printer {
+    queue: SyncSender<Shown>,
+    left_out: Arc<AtomicUsize>,
+    detail: Detail,
+}
+
+impl Printer {
+    pub(crate) fn start(stack: &Stack, detail: Detail) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (queue, inbox) = sync_channel(MAX_WAITING);
+        let left_out = Arc::new(AtomicUsize::new(0));
+        let page = Page::new(stack, detail, Arc::clone(&left_out));
+        let thread = std::thread::Builder::new()
+            .name("terminal".into())
+            .stack_size(256 * 1024)
+            .spawn(move || page.run(&inbox))?;
+        Ok((Self { queue, left_out, detail }, thread))
+    }
+
+    pub(crate) fn event(&self, event: &Event) {
+        self.offer(Shown::Event(Box::new(event.clone())), 1);
+    }
+
+    /// A line of mainstay's own.
+    pub(crate) fn note(&self, text: String) {
+        // The thread ends only at `end`.
+        let _ = self.queue.send(Shown::Note(text));
+    }
+
+    /// Shows what is waiting and ends the thread.
+    pub(crate) fn end(&self) {
+        let _ = self.queue.send(Shown::End);
+    }
+
+    fn offer(&self, shown: Shown, lines: usize) {
+        match self.queue.try_send(shown) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                self.left_out.fetch_add(lines, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Tap for Printer {
+    fn lines(&self, replica: &ReplicaId, stream: Stream, _at: Timestamp, lines: Lines<'_>) {
+        if matches!(self.detail, Detail::Quiet | Detail::Json) {
+            return;
+        }
+        let mut text = Vec::new();
+        let mut count = 0;
+        for line in lines {
+            // A line in parts is shown as that many lines, each cut: the log has it whole.
+            let shown = &line.text[..line.text.len().min(MAX_SHOWN_BYTES)];
+            text.extend_from_slice(shown);
+            if shown.len() < line.text.len() {
+                text.extend_from_slice(" ... (cut here, the log has it whole)".as_bytes());
+            }
+            text.push(b'\n');
+            count += 1;
+        }
+        text.pop();
+        self.offer(Shown::Lines { replica: replica.clone(), stream, text }, count);
+    }
+}
+
+/// What is known of a replica while it comes up.
+#[derive(Default)]
+struct Seen {
+    spawned: Option<Timestamp>,
+    state: Option<State>,
+    last_reason: String,
+}
+
+struct Page {
+    detail: Detail,
+    styles: BTreeMap<ServiceName, Style>,
+    width: usize,
+    left_out: Arc<AtomicUsize>,
+    seen: BTreeMap<(String, u32), Seen>,
+    first_event: Option<Timestamp>,
+    expected: usize,
+    all_up_told: bool,
+}
+
+impl Page {
+    fn new(stack: &Stack, detail: Detail, left_out: Arc<AtomicUsize>) -> Self {
+        let longest = stack.services.iter().map(|service| {
+            let suffix = if service.replicas > 1 { (service.replicas - 1).to_string().len() + 1 } else { 0 };
+            service.name.as_str().len() + suffix
+        });
+        Self {
+            detail,
+            styles: stack
+                .services
+                .iter()
+                .enumerate()
+                .map(|(place, service)| (service.name.clone(), service_style(place)))
+                .collect(),
+            width: longest.max().unwrap_or(0).clamp(4, MAX_NAME_WIDTH),
+            left_out,
+            seen: BTreeMap::new(),
+            first_event: None,
+            expected: stack.services.iter().map(|service| service.replicas as usize).sum(),
+            all_up_told: false,
+        }
+    }
+
+    fn run(mut self, inbox: &Receiver<Shown>) {
+        while let Ok(shown) = inbox.recv() {
+            let text = match shown {
+                Shown::Lines { replica, stream, text } => self.lines(&replica, stream, &text),
+                Shown::Event(event) => self.event(&event),
+                Shown::Note(text) => text + "\n",
+                Shown::End => return,
+            };
+            let mut out = anstream::stdout().lock();
+            // Nobody may be reading any more; the host goes on supervising.
+            let _ = out.write_all(text.as_bytes());
+            let left_out = self.left_out.swap(0, Ordering::Relaxed);
+            if left_out > 0 {
+                let words = format!(
+                    "{left_out} lines left out here, the terminal is too slow; `mainstay logs` has them"
+                );
+                let _ = writeln!(out, "{}", paint(WARN, &words));
+            }
+            let _ = out.flush();
+        }
+    }
+
+    fn prefix(&self, service: &str, replica: Option<u32>, mark: &str) -> String {
+        let name = match replica {
+            Some(index) if index > 0 => format!("{service}.{index}"),
+            Some(_) | None => service.to_owned(),
+        };
+        let style = self.styles.get(service).copied().unwrap_or_default();
+        format!("{style}{name:<width$} {mark}{style:#} ", width = self.width)
+    }
+
+    fn lines(&self, replica: &ReplicaId, stream: Stream, text: &[u8]) -> String {
+        let mark = match stream {
+            Stream::Stdout => "|",
+            Stream::Stderr => "!",
+        };
+        let prefix = self.prefix(replica.service.as_str(), Some(replica.index), mark);
+        let mut out = String::new();
+        for line in text.split(|byte| *byte == b'\n') {
+            out.push_str(&prefix);
+            out.push_str(&printable(line));
+            out.push('\n');
+        }
+        out
+    }
+
+    fn event(&mut self, event: &Event) -> String {
+        if self.detail == Detail::Json {
+            // The event is made of strings and numbers only; such a value always becomes JSON.
+            return serde_json::to_string(event).map_or_else(|_| String::new(), |json| json + "\n");
+        }
+        self.first_event.get_or_insert(event.at);
+        let words = self.words(event);
+        let mut out = String::new();
+        if let Some(words) = words {
+            let service = event.service.as_deref().unwrap_or("mainstay");
+            out.push_str(&self.prefix(service, event.replica, "*"));
+            out.push_str(&words);
+            out.push('\n');
+            if event.to.as_deref() == Some("failed") {
+                for line in event.lines.iter().flatten() {
+                    out.push_str(&self.prefix(service, event.replica, " "));
+                    out.push_str(&paint(DIM, &format!("last output: {line}")));
+                    out.push('\n');
+                }
+            }
+        }
+        if let Some(summary) = self.all_up(event) {
+            out.push_str(&summary);
+            out.push('\n');
+        }
+        out
+    }
+
+    fn words(&mut self, event: &Event) -> Option<String> {
+        let reason = event.reason.as_deref().unwrap_or_default();
+        let verbose = self.detail == Detail::Verbose;
+        match event.event {
+            EventKind::State => self.state_words(event, reason),
+            EventKind::Spawned => {
+                self.seen_of(event).spawned = Some(event.at);
+                verbose.then(|| paint(DIM, &format!("started, pid {}", event.pid.unwrap_or(0))))
+            }
+            EventKind::Probe | EventKind::Gate => verbose.then(|| paint(DIM, reason)),
+            EventKind::Exited | EventKind::Command => verbose.then(|| paint(DIM, reason)),
+            EventKind::Log
+            | EventKind::Finding
+            | EventKind::Incident
+            | EventKind::Release
+            | EventKind::Settings => Some(paint(WARN, reason)),
+        }
+    }
+
+    fn seen_of(&mut self, event: &Event) -> &mut Seen {
+        let key = (event.service.clone().unwrap_or_default(), event.replica.unwrap_or(0));
+        self.seen.entry(key).or_default()
+    }
+
+    fn state_words(&mut self, event: &Event, reason: &str) -> Option<String> {
+        let state: State = event.to.as_deref()?.parse().ok()?;
+        let (detail, at) = (self.detail, event.at);
+        let seen = self.seen_of(event);
+        let unchanged = seen.state == Some(state) && seen.last_reason == reason;
+        seen.state = Some(state);
+        seen.last_reason = reason.to_owned();
+        let took = seen
+            .spawned
+            .and_then(|spawned| Duration::try_from(at.duration_since(spawned)).ok())
+            .map(|took| format!(" after {}", format_duration(took)))
+            .unwrap_or_default();
+        if unchanged || (detail == Detail::Quiet && state != State::Failed) {
+            return None;
+        }
+        Some(match state {
+            State::Waiting => paint(DIM, reason),
+            State::Starting if detail == Detail::Verbose => paint(DIM, &format!("starting: {reason}")),
+            State::Starting => return None,
+            State::Ready => format!("{}{took}: {reason}", paint(GOOD, "ready")),
+            State::Unready => format!("{}: {reason}", paint(WARN, "unready")),
+            State::Backoff => format!("{}: {reason}", paint(WARN, "backoff")),
+            State::Stopping => format!("{}: {reason}", paint(DIM, "stopping")),
+            State::Stopped => paint(DIM, if reason.starts_with("stopped") { reason } else { "stopped" }),
+            State::Completed => format!("{}{took}", paint(GOOD, "completed")),
+            State::Failed => format!("{}: {reason}", paint(BAD, "failed")),
+        })
+    }
+
+    /// Says once that everything is up, when it first is.
+    fn all_up(&mut self, event: &Event) -> Option<String> {
+        if self.all_up_told || event.event != EventKind::State || self.detail == Detail::Quiet {
+            return None;
+        }
+        let up = self
+            .seen
+            .values()
+            .filter(|seen| matches!(seen.state, Some(State::Ready | State::Completed)))
+            .count();
+        // Services with autostart off are stopped from the first, and do not count.
+        let idle = self.seen.values().filter(|seen| seen.state == Some(State::Stopped)).count();
+        if up == 0 || up + idle < self.expected {
+            return None;
+        }
+        self.all_up_told = true;
+        let took = Duration::try_from(event.at.duration_since(self.first_event?)).ok()?;
+        Some(paint(BOLD, &format!("everything is up after {}", format_duration(took))))
+    }
+}

@@ -1,0 +1,99 @@
+//! How things look: colours by meaning, and a colour of its own for each service.
+
+use anstyle::{AnsiColor, Style};
+use mainstay_types::State;
+
+/// Text of less weight.
+pub(crate) const DIM: Style = Style::new().dimmed();
+/// Headings.
+pub(crate) const BOLD: Style = Style::new().bold();
+/// Bad news.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+/// News to look at.
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
+/// Good news.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+
+/// The colours of services, in their order; the seventh service has the first one's again.
+const SERVICE_COLORS: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::Yellow,
+    AnsiColor::Green,
+    AnsiColor::BrightCyan,
+];
+
+/// The colour of the service at this place of the stack.
+pub(crate) fn service_style(place: usize) -> Style {
+    SERVICE_COLORS[place % SERVICE_COLORS.len()].on_default()
+}
+
+/// The colour of a state.
+pub(crate) fn state_style(state: State) -> Style {
+    match state {
+        State::Ready | State::Completed => GOOD,
+        State::Waiting | State::Starting | State::Stopping | State::Unready | State::Backoff => WARN,
+        State::Failed => BAD,
+        State::Stopped => DIM,
+    }
+}
+
+/// Puts `text` into `style`; the stream it is printed to takes the codes out again where there are no colours.
+pub(crate) fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// A program's line made safe for a terminal: control characters other than tab are shown as `\x1b` and the like, and
+/// bytes that are no UTF-8 as U+FFFD. Colour sequences (`ESC [ ... m`) stay, closed at the end of the line.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    if !text.chars().any(|c| c.is_control() && c != '\t') {
+        return text.into_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut colored = false;
+    let mut rest = text.as_ref();
+    while let Some(c) = rest.chars().next() {
+        if let Some(length) = color_sequence(rest) {
+            out.push_str(&rest[..length]);
+            colored = true;
+            rest = &rest[length..];
+            continue;
+        }
+        if c == '\r' && rest.len() == 1 {
+            // The end of a line written for Windows.
+        } else if c.is_control() && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    if colored {
+        out.push_str("\u{1b}[0m");
+    }
+    out
+}
+
+/// The length of the colour sequence the text begins with (ECMA-48 SGR).
+fn color_sequence(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\u{1b}[")?;
+    let end = parameters.find(|c: char| !(c.is_ascii_digit() || c == ';' || c == ':'))?;
+    parameters[end..].starts_with('m').then_some(2 + end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_cannot_drive_the_terminal() {
+        assert_eq!(printable(b"plain\ttext"), "plain\ttext");
+        assert_eq!(printable(b"a\x1b[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(printable(b"\x1b[31mred"), "\u{1b}[31mred\u{1b}[0m");
+        assert_eq!(printable(b"dos\r"), "dos");
+        assert_eq!(printable(b"\xff\x00"), "\u{fffd}\\u{0}");
+        assert_eq!(printable(b"\x1b[31"), "\\u{1b}[31");
+    }
+}

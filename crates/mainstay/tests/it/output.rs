@@ -1,0 +1,207 @@
+//! What the services write: kept byte for byte, read back across files, whatever it is.
+
+use std::io::Read;
+
+use serde_json::Value;
+
+use crate::fixture::{Fixture, SOON, stderr, stdout};
+
+#[test]
+fn logs_are_in_the_cri_format_with_their_stream() {
+    let fixture = Fixture::new(
+        "[service.talk]\ncommand = \"sh -c 'echo to stdout; echo to stderr >&2; printf unfinished'\"\nkind = \"oneshot\"\n",
+    );
+    assert!(fixture.mainstay(&["run"]).status.success());
+    let log = fixture.log("talk");
+    for line in log.lines() {
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!(time.len(), "2026-11-22T15:20:01.123456789Z".len(), "{line}");
+        assert!(time.ends_with('Z'));
+        assert!(rest.starts_with("stdout F ") || rest.starts_with("stderr F "), "{line}");
+    }
+    for line in ["stdout F to stdout\n", "stderr F to stderr\n", "stdout F unfinished\n"] {
+        assert!(log.contains(line), "{log}");
+    }
+}
+
+#[test]
+fn the_logs_command_selects() {
+    let fixture = Fixture::new(
+        r#"
+        [service.a]
+        command = "sh -c 'echo one; echo two >&2; echo three'"
+        kind = "oneshot"
+        [service.b]
+        command = "sh -c 'echo four'"
+        kind = "oneshot"
+        needs = [{ service = "a", is = "completed" }]
+        "#,
+    );
+    assert!(fixture.mainstay(&["run"]).status.success());
+    let texts = |args: &[&str]| {
+        let output = fixture.mainstay(&[&["logs", "--json"], args].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["line"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let all = texts(&[]);
+    assert_eq!(all.len(), 4);
+    assert_eq!(all.last().unwrap(), "four");
+    assert_eq!(texts(&["b"]), ["four"]);
+    assert_eq!(texts(&["-n", "1"]), ["four"]);
+    assert_eq!(texts(&["--stream", "stderr"]), ["two"]);
+    assert_eq!(texts(&["--grep", "^t.*e$"]), ["three"]);
+    assert_eq!(texts(&["--since", "1h"]).len(), 4);
+    assert!(texts(&["--until", "1h"]).is_empty());
+    let plain = stdout(&fixture.mainstay(&["logs"]));
+    assert!(plain.contains("a ! two") && plain.contains("b | four"), "{plain}");
+    for (args, words) in [
+        (&["logs", "--since", "yesteryear"][..], "--since"),
+        (&["logs", "--grep", "("], "--grep"),
+        (&["logs", "--level", "error"], "not supported yet"),
+    ] {
+        let output = fixture.mainstay(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+    assert_eq!(fixture.mainstay(&["logs", "nobody"]).status.code(), Some(3));
+}
+
+#[test]
+fn following_shows_what_is_written_later() {
+    let fixture = Fixture::new(
+        "[service.clock]\ncommand = \"sh -c 'i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.1; done'\"\n",
+    );
+    let mut host = fixture.run(&[]);
+    host.wait_for("it ticks", SOON, |_| fixture.log("clock").contains("tick 1").then_some(()));
+    let mut follower =
+        fixture.command(&["logs", "-f", "-n", "1"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0_u8; 4096];
+    let mut out = follower.stdout.take().unwrap();
+    while seen.lines().count() < 6 {
+        let read = out.read(&mut buffer).unwrap();
+        assert!(read > 0, "the follower ended: {seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let ticks: Vec<u32> =
+        seen.lines().filter_map(|line| line.rsplit_once("tick ")?.1.trim().parse().ok()).collect();
+    assert!(ticks.len() >= 5, "{seen}");
+    assert!(ticks.windows(2).all(|pair| pair[1] == pair[0] + 1), "no tick is lost or doubled: {ticks:?}");
+    host.stop();
+}
+
+#[test]
+fn odd_bytes_and_very_long_lines_are_kept() {
+    let fixture = Fixture::new(
+        r#"
+        [service.odd]
+        command = '''python3 -c "
+import sys
+w = sys.stdout.buffer.write
+w(bytes(range(1, 10)) + bytes(range(11, 256)) + b'\n')
+w(b'x' * 10_000_000 + b'\n')
+w(b'\n')
+w(b'end\n')
+"'''
+        kind = "oneshot"
+        log = { rotate = { size = "1GiB" } }
+        "#,
+    );
+    let output = fixture.mainstay(&["run", "-q"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let log = std::fs::read(fixture.path("state/logs/odd/current.log")).unwrap();
+    let mut lines: Vec<Vec<u8>> = vec![Vec::new()];
+    for record in log.split(|byte| *byte == b'\n').filter(|record| !record.is_empty()) {
+        let mut fields = record.splitn(4, |byte| *byte == b' ');
+        let (_, _, tag, text) =
+            (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
+        lines.last_mut().unwrap().extend_from_slice(text);
+        if tag == b"F" {
+            lines.push(Vec::new());
+        }
+    }
+    let odd: Vec<u8> = (1..10).chain(11..=255).collect();
+    assert_eq!(lines[0], odd);
+    assert_eq!(lines[1].len(), 10_000_000);
+    assert!(lines[1].iter().all(|byte| *byte == b'x'));
+    assert_eq!(lines[2], b"");
+    assert_eq!(lines[3], b"end");
+    assert_eq!(lines.len(), 5);
+}
+
+#[test]
+fn two_hundred_megabytes_pass_through_whole_and_rotated() {
+    const LINES: usize = 2_000_000;
+    let fixture = Fixture::new(&format!(
+        r#"
+        [service.loud]
+        command = '''python3 -c "
+import sys
+out = sys.stdout
+for start in range(0, {LINES}, 10000):
+    out.write(''.join('%099d\\n' % n for n in range(start, start + 10000)))
+"'''
+        kind = "oneshot"
+        log = {{ rotate = {{ size = "32MiB", keep = 100 }} }}
+        "#
+    ));
+    let output = fixture.mainstay(&["run", "-q"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let files = std::fs::read_dir(fixture.path("state/logs/loud")).unwrap().count();
+    assert!(files > 5, "{files} files");
+    let mut reader = fixture
+        .command(&["logs", "loud", "-n", &LINES.to_string(), "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut expected = 0;
+    for line in std::io::BufRead::lines(std::io::BufReader::new(reader.stdout.take().unwrap())) {
+        let line = line.unwrap();
+        let text = line.rsplit_once("\"line\":\"").unwrap().1.trim_end_matches("\"}");
+        assert_eq!(text.parse::<usize>().unwrap(), expected, "{line}");
+        expected += 1;
+    }
+    assert!(reader.wait().unwrap().success());
+    assert_eq!(expected, LINES);
+}
+
+#[test]
+fn a_full_disk_hurts_nobody_and_is_told() {
+    // A file system of two megabytes of its own; only root can mount one.
+    if !mainstay_os::is_root() {
+        eprintln!("skipped: only root can mount a small file system");
+        return;
+    }
+    let fixture = Fixture::new(
+        r#"
+        [service.loud]
+        command = "sh -c 'while :; do head -c 65536 /dev/zero | tr \"\\0\" x; echo; sleep 0.01; done'"
+        log = { rotate = { size = "1GiB" } }
+        [service.quiet]
+        command = "sleep 1000"
+        "#,
+    );
+    let logs = fixture.path("state/logs");
+    std::fs::create_dir_all(&logs).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=2m", "mainstay-test"])
+        .arg(&logs)
+        .status()
+        .unwrap();
+    assert!(mounted.success(), "cannot mount a small file system for the test");
+    let mut host = fixture.run(&[]);
+    host.wait_for("the full disk is told", SOON, |host| {
+        host.out().contains("No space left on device").then_some(())
+    });
+    assert_eq!(host.state("loud"), "ready");
+    assert_eq!(host.state("quiet"), "ready");
+    let (status, out) = host.stop();
+    let unmounted = std::process::Command::new("umount").arg("-l").arg(&logs).status().unwrap();
+    assert!(status.success(), "{out}");
+    assert!(unmounted.success());
+}

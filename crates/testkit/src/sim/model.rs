@@ -1,0 +1,488 @@
+//! The reference model: what was asked for and what was observed, kept as plainly as possible, and the rules that
+//! must hold. It shares no code with the machine: closures are recursive, histories are kept whole and folded anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_config::{Condition, Gate, Kind, Service, Stack};
+use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, KILL_WAIT, Reason, Record};
+use mainstay_types::{Exit, Moment, Phase, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
+
+use spawn::{Course, Spawn};
+
+/// A rule and what broke it.
+pub(super) type Broken = (&'static str, String);
+
+macro_rules! rule {
+    ($holds:expr, $rule:literal, $($what:tt)+) => {
+        if !$holds {
+            return Err(($rule, format!($($what)+)));
+        }
+    };
+}
+
+mod spawn;
+mod standing;
+
+#[derive(Default, Debug)]
+struct Replica {
+    state: Option<State>,
+    spawn: Option<SpawnId>,
+    /// Failures ever, and those since a command last concerned this service.
+    failures: Vec<Moment>,
+    failures_since_command: Vec<Moment>,
+    backoff_until: Option<Moment>,
+    /// It failed because its gates stayed shut.
+    watches_gates: bool,
+}
+
+#[derive(Debug)]
+struct Check {
+    service: ServiceName,
+    asked_at: Moment,
+    passed: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct End {
+    budget_end: Moment,
+}
+
+pub(super) struct Model {
+    stack: Arc<Stack>,
+    late: Duration,
+    up: BTreeSet<ServiceName>,
+    end: Option<End>,
+    spawns: BTreeMap<SpawnId, Spawn>,
+    replicas: BTreeMap<ReplicaId, Replica>,
+    checks: BTreeMap<GateCheckId, Check>,
+    last_check: BTreeMap<(ServiceName, usize), GateCheckId>,
+    /// The event under way, as far as effects are judged by it.
+    is_command: bool,
+    gate_passed: Option<ServiceName>,
+    was_settled: bool,
+    left_behind: bool,
+}
+
+impl Model {
+    pub(super) fn new(stack: Arc<Stack>, late: Duration) -> Self {
+        let ids = stack.services.iter().flat_map(|service| {
+            (0..service.replicas).map(|index| ReplicaId { service: service.name.clone(), index })
+        });
+        Self {
+            replicas: ids.map(|id| (id, Replica::default())).collect(),
+            stack,
+            late,
+            up: BTreeSet::new(),
+            end: None,
+            spawns: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            last_check: BTreeMap::new(),
+            is_command: false,
+            gate_passed: None,
+            was_settled: false,
+            left_behind: false,
+        }
+    }
+
+    /// Whether a tree was left behind since the last call.
+    pub(super) fn take_left_behind(&mut self) -> bool {
+        std::mem::take(&mut self.left_behind)
+    }
+
+    // ---- what happened ----
+
+    pub(super) fn take_event(&mut self, event: &Event, now: Moment) -> Result<(), Broken> {
+        self.is_command = false;
+        self.gate_passed = None;
+        match event {
+            Event::Tick => {}
+            Event::Command(command) => {
+                self.is_command = true;
+                self.take_command(command, now);
+            }
+            Event::Launched { spawn, .. } => {
+                if let Some(it) = self.spawns.get_mut(spawn) {
+                    it.course = Course::Running { since: now };
+                }
+            }
+            Event::LaunchFailed { spawn, .. } => {
+                let stopping = self.state_of_spawn(*spawn) == Some(State::Stopping);
+                self.tree_gone(*spawn, !stopping, now);
+            }
+            Event::Exited { spawn, exit, leftovers } => {
+                let Some(it) = self.spawns.get_mut(spawn) else { return Ok(()) };
+                if it.signalled_at.is_none() && it.killed_at.is_none() {
+                    it.ended_unasked = Some(*exit);
+                }
+                it.course = Course::Leftovers;
+                if *leftovers == 0 {
+                    let failed = it.has_failed();
+                    self.tree_gone(*spawn, failed, now);
+                }
+            }
+            Event::TreeEnded { spawn } => {
+                let failed = self.spawns.get(spawn).is_some_and(Spawn::has_failed);
+                self.tree_gone(*spawn, failed, now);
+            }
+            Event::ProbeAnswered { spawn, kind, outcome } => {
+                if let Some(it) = self.spawns.get_mut(spawn) {
+                    it.in_flight.remove(kind);
+                    it.answers.push((*kind, outcome.is_passed()));
+                }
+            }
+            Event::GateAnswered { check, outcome } => {
+                let Some(it) = self.checks.get_mut(check) else { return Ok(()) };
+                rule!(it.passed.is_none(), "each check is answered once", "{check:?}");
+                it.passed = Some(outcome.is_passed());
+                self.gate_passed = outcome.is_passed().then(|| it.service.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn take_command(&mut self, command: &Command, now: Moment) {
+        let mut touched = BTreeSet::new();
+        match (command, self.end) {
+            (Command::KillStack, _) => {
+                self.up.clear();
+                self.end = Some(End { budget_end: now });
+            }
+            (_, Some(_)) => {}
+            (Command::StopStack, None) => {
+                self.up.clear();
+                let longest = || self.stack.services.iter().map(|it| self.chain(it)).max();
+                let budget = self.stack.stop_budget.or_else(longest).unwrap_or_default();
+                self.end = Some(End { budget_end: now + budget });
+            }
+            (Command::StartStack, None) => {
+                let auto = self.stack.services.iter().filter(|it| it.autostart);
+                auto.for_each(|it| self.needed(&it.name, &mut touched));
+            }
+            (Command::Start(name), None) => self.needed(name, &mut touched),
+            (Command::Restart(name), None) => {
+                let its = self.spawns.values_mut().filter(|it| it.replica.service == *name);
+                its.for_each(|it| it.forgiven = true);
+                touched.insert(name.clone());
+                if !self.up.contains(name) {
+                    touched.clear();
+                    self.needed(name, &mut touched);
+                }
+            }
+            (Command::Stop(name), None) => self.stop(name),
+        }
+        for (id, replica) in &mut self.replicas {
+            if touched.contains(&id.service) {
+                replica.failures_since_command.clear();
+                replica.backoff_until = None;
+            }
+        }
+        self.up.extend(touched);
+    }
+
+    fn needed(&self, name: &ServiceName, found: &mut BTreeSet<ServiceName>) {
+        if found.insert(name.clone()) {
+            for (needed, _) in gates(self.config(name)) {
+                self.needed(needed, found);
+            }
+        }
+    }
+
+    fn stop(&mut self, name: &ServiceName) {
+        self.up.remove(name);
+        let stack = self.stack.clone();
+        for other in &stack.services {
+            let follows = gates(other).any(|(needed, is)| needed == name && is != Condition::Completed);
+            if follows {
+                self.stop(&other.name);
+            }
+        }
+    }
+
+    /// The grace of this service and of the longest chain of those that need it.
+    fn chain(&self, service: &Service) -> Duration {
+        let above = self
+            .stack
+            .services
+            .iter()
+            .filter(|other| gates(other).any(|(needed, _)| *needed == service.name))
+            .map(|other| self.chain(other))
+            .max();
+        service.stop.grace + above.unwrap_or_default()
+    }
+
+    fn tree_gone(&mut self, spawn: SpawnId, failed: bool, now: Moment) {
+        let Some(it) = self.spawns.get_mut(&spawn) else { return };
+        it.course = Course::Gone;
+        let Some(replica) = self.replicas.get_mut(&it.replica) else { return };
+        // One that waits for a fresh start has nothing to do with what its old tree did.
+        let waits = replica.state == Some(State::Waiting) || replica.watches_gates;
+        if failed && !waits {
+            replica.failures.push(now);
+            replica.failures_since_command.push(now);
+        }
+    }
+
+    // ---- what the machine does ----
+
+    pub(super) fn take_effect(&mut self, effect: &Effect, now: Moment) -> Result<(), Broken> {
+        let quiet = matches!(effect, Effect::Record(_))
+            || matches!(effect, Effect::Kill { spawn } if self.is_lost(*spawn, now));
+        rule!(
+            !self.was_settled || self.is_command || quiet,
+            "settled means that nothing happens without a command",
+            "{effect:?}"
+        );
+        match effect {
+            Effect::Launch { replica, spawn } => self.take_launch(replica, *spawn, now),
+            Effect::Signal { spawn, .. } => {
+                let it = self.tree(*spawn)?;
+                rule!(it.course != Course::Launching, "a signal goes to a program that runs", "{spawn}");
+                it.signalled_at.get_or_insert(now);
+                Ok(())
+            }
+            Effect::Kill { spawn } => {
+                self.tree(*spawn)?.killed_at.get_or_insert(now);
+                Ok(())
+            }
+            Effect::Probe { replica, spawn, kind } => self.take_probe(replica, *spawn, *kind),
+            Effect::CheckGate { service, need, check } => {
+                let outside = self.stack.service(service.as_str()).and_then(|it| it.needs.get(*need));
+                let is_outside = outside.is_some_and(|need| matches!(need.gate, Gate::Outside(_)));
+                rule!(is_outside, "only outside gates are asked", "{service}/{need}");
+                rule!(self.up.contains(service), "only what is wanted is prepared", "check of {service}");
+                let it = Check { service: service.clone(), asked_at: now, passed: None };
+                rule!(self.checks.insert(*check, it).is_none(), "ids are unique", "{check:?}");
+                self.last_check.insert((service.clone(), *need), *check);
+                Ok(())
+            }
+            Effect::Record(record) => self.take_record(record, now),
+        }
+    }
+
+    fn take_launch(&mut self, id: &ReplicaId, spawn: SpawnId, now: Moment) -> Result<(), Broken> {
+        rule!(self.end.is_none(), "nothing is launched after the stop of the stack", "{id}");
+        rule!(self.up.contains(&id.service), "only what is wanted is launched", "{id}");
+        let Some(replica) = self.replicas.get(id) else {
+            return Err(("never more live replicas than wanted", format!("there is no {id}")));
+        };
+        let still_there = replica.spawn.and_then(|old| self.spawns.get(&old));
+        rule!(
+            still_there.is_none_or(|old| old.course == Course::Gone),
+            "never more live replicas than wanted",
+            "{id} is there already: {still_there:?}"
+        );
+        rule!(!self.spawns.contains_key(&spawn), "ids are unique", "spawn {spawn}");
+        let config = self.config(&id.service).clone();
+        for (needed, is) in gates(&config) {
+            rule!(self.holds(needed, is), "no start before its gates hold", "{id} needs {needed} {is:?}");
+        }
+        self.check_outside_gates(id, &config)?;
+        let early = replica.backoff_until.filter(|until| *until > now);
+        rule!(early.is_none(), "no restart before its wait is over", "{id} has to wait until {early:?}");
+        if let (Some(limit), Some(last)) = (config.restart.give_up, replica.failures_since_command.last()) {
+            let count =
+                replica.failures_since_command.iter().filter(|it| last.since(**it) <= limit.within).count();
+            rule!(
+                count < limit.failures as usize,
+                "restarts never exceed the limit",
+                "{id} has failed {count} times within {:?}, the limit is {}",
+                limit.within,
+                limit.failures
+            );
+        }
+        let it = Spawn {
+            replica: id.clone(),
+            course: Course::Launching,
+            signalled_at: None,
+            killed_at: None,
+            ended_unasked: None,
+            condemned: false,
+            forgiven: false,
+            answers: Vec::new(),
+            in_flight: BTreeSet::new(),
+        };
+        self.spawns.insert(spawn, it);
+        if let Some(replica) = self.replicas.get_mut(id) {
+            replica.spawn = Some(spawn);
+            replica.backoff_until = None;
+        }
+        Ok(())
+    }
+
+    /// A start with outside gates comes with the last good answer of a round in which all were asked and passed.
+    fn check_outside_gates(&self, id: &ReplicaId, config: &Service) -> Result<(), Broken> {
+        let mut round = None;
+        for (place, need) in config.needs.iter().enumerate() {
+            if let Gate::Service { .. } = need.gate {
+                continue;
+            }
+            let check =
+                self.last_check.get(&(id.service.clone(), place)).and_then(|check| self.checks.get(check));
+            let fresh = check.is_some_and(|check| {
+                check.passed == Some(true) && *round.get_or_insert(check.asked_at) == check.asked_at
+            }) && self.gate_passed.as_ref() == Some(&id.service);
+            rule!(fresh, "no start before its gates hold", "{id}, gate {place}: {check:?}");
+        }
+        Ok(())
+    }
+
+    fn take_probe(&mut self, id: &ReplicaId, spawn: SpawnId, kind: ProbeKind) -> Result<(), Broken> {
+        let config = self.config(&id.service).clone();
+        let it = self.tree(spawn)?;
+        let running = matches!(it.course, Course::Running { .. }) && !it.is_asked();
+        rule!(running && it.replica == *id, "only what runs is probed", "{id} {spawn} {kind}");
+        rule!(it.in_flight.insert(kind), "one check of a probe is in flight", "{id} {spawn} {kind}");
+        rule!(
+            (kind == ProbeKind::Startup) != it.has_started(&config),
+            "startup comes first, and never again",
+            "{id} {spawn} {kind}"
+        );
+        Ok(())
+    }
+
+    fn take_record(&mut self, record: &Record, now: Moment) -> Result<(), Broken> {
+        let Record::State { replica: id, from, to, reason } = record else { return Ok(()) };
+        let config = self.config(&id.service).clone();
+        let ordered = matches!(reason, Reason::StopRequested | Reason::DependencyStops(_));
+        if *to == State::Stopping && from != to && ordered && self.end.is_none_or(|end| now < end.budget_end)
+        {
+            let before = self.ends_before(&id.service);
+            rule!(before.is_none(), "the stop order is the reverse of dependency", "{id} before {before:?}");
+        }
+        let Some(replica) = self.replicas.get_mut(id) else {
+            return Err(("states chain", format!("there is no {id}")));
+        };
+        match replica.state {
+            None => rule!(from == to, "states chain", "the first record of {id} is {from} -> {to}"),
+            Some(state) => {
+                rule!(*from == state, "states chain", "{id} is {state}, the record says {from} -> {to}");
+                rule!(may_follow(*from, *to), "phases follow the contract", "{id}: {from} -> {to}");
+            }
+        }
+        replica.state = Some(*to);
+        replica.watches_gates = matches!(reason, Reason::GateTimedOut { .. });
+        if let Reason::Restarting { wait, .. } = reason {
+            let backoff = &config.restart.backoff;
+            let least = backoff.first.mul_f64(1.0 - backoff.jitter);
+            // A nanosecond is lost to floating point.
+            rule!(
+                *wait <= backoff.max && *wait + Duration::from_nanos(2) >= least,
+                "a wait keeps to its bounds",
+                "{id}: {wait:?} with {backoff:?}"
+            );
+            replica.backoff_until = Some(now + *wait).filter(|_| *to == State::Backoff);
+        }
+        if let (Reason::GaveUp { .. }, Some(limit), Some(last)) =
+            (reason, config.restart.give_up, replica.failures.last())
+        {
+            let count = replica.failures.iter().filter(|it| last.since(**it) <= limit.within).count();
+            rule!(count >= limit.failures as usize, "it gives up only at the limit", "{id} after {count}");
+        }
+        let spawn = replica.spawn;
+        if let Some(it) = spawn.and_then(|spawn| self.spawns.get_mut(&spawn)) {
+            it.condemned |= *to == State::Stopping && matches!(reason, Reason::ProbeFailed { .. });
+            let there = it.course != Course::Gone;
+            if to.phase() == Phase::Terminated && there {
+                self.left_behind = true;
+                let lost = it.killed_at.is_some_and(|killed_at| now.since(killed_at) >= KILL_WAIT);
+                rule!(
+                    lost && matches!(reason, Reason::LeftBehind | Reason::GateTimedOut { .. }) || from == to,
+                    "nothing runs after the end of a stop",
+                    "{id} is {to} ({reason}), its tree is {it:?}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree of an effect: it must be there.
+    fn tree(&mut self, spawn: SpawnId) -> Result<&mut Spawn, Broken> {
+        match self.spawns.get_mut(&spawn) {
+            Some(it) if it.course != Course::Gone => Ok(it),
+            other => Err(("effects go to trees that are there", format!("{spawn}: {other:?}"))),
+        }
+    }
+
+    // ---- what follows from what was observed ----
+
+    fn holds(&self, name: &ServiceName, is: Condition) -> bool {
+        let config = self.config(name);
+        (0..config.replicas).all(|index| {
+            let replica = &self.replicas[&ReplicaId { service: name.clone(), index }];
+            let Some(it) = replica.spawn.and_then(|spawn| self.spawns.get(&spawn)) else { return false };
+            // One that is done again is not done.
+            let completed = config.kind == Kind::Oneshot
+                && replica.state == Some(State::Completed)
+                && it.course == Course::Gone
+                && it.ended_unasked.is_some_and(Exit::is_success);
+            let runs = matches!(it.course, Course::Running { .. }) && !it.is_asked();
+            match is {
+                Condition::Completed => completed,
+                Condition::Started => completed || runs,
+                Condition::Ready => completed || runs && it.expected_state(config) == State::Ready,
+            }
+        })
+    }
+
+    /// A service that is to be down before this one may be asked to stop.
+    fn ends_before(&self, name: &ServiceName) -> Option<ServiceName> {
+        self.stack.services.iter().find_map(|other| {
+            let depends = gates(other).any(|(needed, _)| needed == name) && !self.up.contains(&other.name);
+            let there = || {
+                self.replicas.iter().any(|(id, it)| {
+                    id.service == other.name
+                        && it.state.is_some_and(|state| state.phase() != Phase::Terminated)
+                })
+            };
+            (depends && there())
+                .then(|| other.name.clone())
+                .or_else(|| depends.then(|| self.ends_before(&other.name)).flatten())
+        })
+    }
+
+    /// Killed, and not gone within the time a kill may take.
+    fn is_lost(&self, spawn: SpawnId, now: Moment) -> bool {
+        let Some(it) = self.spawns.get(&spawn) else { return false };
+        it.course != Course::Gone
+            && it.killed_at.is_some_and(|killed_at| now.since(killed_at) >= KILL_WAIT)
+            && self.state_of_spawn(spawn) != Some(State::Stopping)
+    }
+
+    fn state_of_spawn(&self, spawn: SpawnId) -> Option<State> {
+        self.replicas.get(&self.spawns.get(&spawn)?.replica)?.state
+    }
+
+    fn all_terminated(&self) -> bool {
+        self.replicas.values().all(|it| it.state.is_some_and(|state| state.phase() == Phase::Terminated))
+    }
+
+    fn config(&self, name: &ServiceName) -> &Service {
+        self.stack.service(name.as_str()).expect("names come from the stack")
+    }
+}
+
+fn gates(service: &Service) -> impl Iterator<Item = (&ServiceName, Condition)> {
+    service.needs.iter().filter_map(|need| match &need.gate {
+        Gate::Service { service, is } => Some((service, *is)),
+        Gate::Outside(_) => None,
+    })
+}
+
+/// The contract's phases: forward, a restart begins anew; and within a phase what the states mean.
+fn may_follow(from: State, to: State) -> bool {
+    use State::{Backoff, Completed, Failed, Ready, Starting, Stopped, Stopping, Unready, Waiting};
+    let begins_anew = matches!(to, Waiting | Starting | Backoff);
+    match from {
+        _ if from == to => true,
+        Waiting => matches!(to, Starting | Stopped | Failed),
+        Backoff => matches!(to, Waiting | Starting | Stopped),
+        Starting => to != Unready,
+        Ready | Unready => true,
+        Stopping => begins_anew || matches!(to, Stopped | Completed | Failed),
+        Stopped | Completed => matches!(to, Waiting | Starting),
+        // Gates that open late, and trees that end late, make something of it yet.
+        Failed => begins_anew || matches!(to, Stopped | Completed),
+    }
+}

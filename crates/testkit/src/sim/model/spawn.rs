@@ -1,0 +1,86 @@
+//! One start as it was observed, and what follows from its history alone.
+
+use std::collections::BTreeSet;
+
+use mainstay_config::{Kind, Service};
+use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, State};
+
+use super::super::probe;
+
+/// What was observed of one start.
+#[derive(Debug)]
+pub(super) struct Spawn {
+    pub(super) replica: ReplicaId,
+    pub(super) course: Course,
+    pub(super) signalled_at: Option<Moment>,
+    pub(super) killed_at: Option<Moment>,
+    /// Set when it ended by itself: neither signalled nor killed before.
+    pub(super) ended_unasked: Option<Exit>,
+    /// A probe condemned it.
+    pub(super) condemned: bool,
+    /// A restart was asked for after that: its end is no failure any more.
+    pub(super) forgiven: bool,
+    /// All answers, oldest first.
+    pub(super) answers: Vec<(ProbeKind, bool)>,
+    pub(super) in_flight: BTreeSet<ProbeKind>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Course {
+    Launching,
+    Running { since: Moment },
+    Leftovers,
+    Gone,
+}
+
+impl Spawn {
+    pub(super) fn has_failed(&self) -> bool {
+        (self.ended_unasked.is_some() || self.condemned) && !self.forgiven
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.signalled_at.is_some() || self.killed_at.is_some()
+    }
+
+    pub(super) fn has_started(&self, service: &Service) -> bool {
+        probe(service, ProbeKind::Startup)
+            .is_none_or(|probe| self.longest_row(ProbeKind::Startup, true) >= probe.success_threshold)
+    }
+
+    /// The state of a program that runs and is not asked to stop.
+    pub(super) fn expected_state(&self, service: &Service) -> State {
+        if !self.has_started(service) {
+            return State::Starting;
+        }
+        let Some(probe) = probe(service, ProbeKind::Readiness) else {
+            return match service.kind {
+                Kind::LongRunning => State::Ready,
+                Kind::Oneshot => State::Starting,
+            };
+        };
+        let (mut state, mut row) = (State::Starting, (false, 0));
+        for (_, passed) in self.answers.iter().filter(|(kind, _)| *kind == ProbeKind::Readiness) {
+            row = if row.0 == *passed { (*passed, row.1 + 1) } else { (*passed, 1) };
+            if row.0 && row.1 >= probe.success_threshold {
+                state = State::Ready;
+            } else if !row.0 && row.1 >= probe.failure_threshold && state == State::Ready {
+                state = State::Unready;
+            }
+        }
+        state
+    }
+
+    pub(super) fn is_not_alive(&self, service: &Service) -> bool {
+        probe(service, ProbeKind::Liveness)
+            .is_some_and(|probe| self.longest_row(ProbeKind::Liveness, false) >= probe.failure_threshold)
+    }
+
+    fn longest_row(&self, wanted: ProbeKind, passes: bool) -> u32 {
+        let (mut longest, mut row) = (0, 0);
+        for (_, passed) in self.answers.iter().filter(|(kind, _)| *kind == wanted) {
+            row = if *passed == passes { row + 1 } else { 0 };
+            longest = longest.max(row);
+        }
+        longest
+    }
+}

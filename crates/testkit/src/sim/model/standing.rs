@@ -1,0 +1,165 @@
+//! The rules that hold after every event, whatever it was.
+
+use mainstay_config::{Gate, Service};
+use mainstay_lifecycle::KILL_WAIT;
+use mainstay_os::fake::FakeProcesses;
+use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, State};
+
+use super::super::{Subject, probe};
+use super::spawn::{Course, Spawn};
+use super::{Broken, Model, gates};
+
+impl Model {
+    pub(in crate::sim) fn check(
+        &mut self,
+        machine: &impl Subject,
+        processes: &FakeProcesses,
+        tick: bool,
+        now: Moment,
+    ) -> Result<(), Broken> {
+        let deadline = machine.next_deadline();
+        rule!(
+            !tick || deadline.is_none_or(|moment| moment > now),
+            "after a tick the next deadline lies in the future",
+            "{deadline:?} at {now:?}"
+        );
+        for service in &self.stack.services {
+            let states = machine.states(service.name.as_str());
+            for (state, index) in states.into_iter().zip(0..) {
+                let id = ReplicaId { service: service.name.clone(), index };
+                self.check_replica(&id, state, service, processes, deadline.is_some(), now)?;
+            }
+        }
+        let over = self.end.is_some() && self.all_terminated();
+        rule!(machine.is_over() == over, "over is told truthfully", "{} is told", machine.is_over());
+        if let Some(end) = self.end {
+            let bound = end.budget_end + self.late + KILL_WAIT + self.late;
+            rule!(
+                over || now <= bound,
+                "every stop ends within its budget",
+                "the stack's ended at {bound:?}"
+            );
+        }
+        let asking = self.last_check.values().any(|check| self.checks[check].passed.is_none());
+        let lost = self.spawns.values().any(|it| it.course != Course::Gone);
+        let settled = machine.is_settled();
+        rule!(
+            !settled || self.all_terminated() && deadline.is_none(),
+            "settled is told truthfully",
+            "it is not: {deadline:?}"
+        );
+        rule!(
+            settled || !self.all_terminated() || deadline.is_some() || asking || lost,
+            "settled is told truthfully",
+            "it is, and was not told"
+        );
+        self.was_settled = settled;
+        Ok(())
+    }
+
+    fn check_replica(
+        &self,
+        id: &ReplicaId,
+        state: State,
+        service: &Service,
+        processes: &FakeProcesses,
+        has_deadline: bool,
+        now: Moment,
+    ) -> Result<(), Broken> {
+        let replica = &self.replicas[id];
+        rule!(
+            replica.state == Some(state),
+            "the view is the last record",
+            "{id}: {state}, {:?}",
+            replica.state
+        );
+        let live = processes.live(id);
+        rule!(live <= 1, "never more live replicas than wanted", "{id}: {live} trees");
+        let spawn = replica.spawn.filter(|spawn| self.spawns[spawn].course != Course::Gone);
+        let lost = spawn.is_some_and(|spawn| self.is_lost(spawn, now));
+        rule!(
+            live == 0 || lost || state.phase() != Phase::Terminated,
+            "nothing runs after the end of a stop",
+            "{id} is {state}"
+        );
+        let wanted = self.up.contains(&service.name);
+        match (spawn.map(|spawn| &self.spawns[&spawn]), lost) {
+            (Some(it), false) => self.check_tree(id, state, service, it, now)?,
+            (None, _) | (Some(_), true) => {
+                let fits = match state {
+                    State::Waiting | State::Backoff => wanted,
+                    State::Stopping => lost,
+                    State::Stopped | State::Completed | State::Failed => true,
+                    State::Starting | State::Ready | State::Unready => false,
+                };
+                rule!(fits, "a state is what was observed", "{id} is {state}, and has no tree");
+            }
+        }
+        let waits = spawn.is_none() && wanted && (state == State::Waiting || replica.watches_gates);
+        if waits && gates(service).all(|(needed, is)| self.holds(needed, is)) {
+            let mut outside =
+                (0..service.needs.len()).filter(|need| matches!(service.needs[*need].gate, Gate::Outside(_)));
+            let asked = outside.clone().any(|need| {
+                let check = self.last_check.get(&(service.name.clone(), need));
+                check.is_some_and(|check| self.checks[check].passed.is_none())
+            });
+            rule!(
+                outside.next().is_some() && (asked || has_deadline),
+                "what may start is started",
+                "{id} is {state}, and its gates hold"
+            );
+        }
+        Ok(())
+    }
+
+    /// A tree that is there, and not given up.
+    fn check_tree(
+        &self,
+        id: &ReplicaId,
+        state: State,
+        service: &Service,
+        it: &Spawn,
+        now: Moment,
+    ) -> Result<(), Broken> {
+        let wanted = self.up.contains(&service.name);
+        let expected = match it.course {
+            Course::Running { .. } if !it.is_asked() => it.expected_state(service),
+            Course::Launching if state == State::Starting => State::Starting,
+            Course::Launching | Course::Running { .. } | Course::Leftovers | Course::Gone => State::Stopping,
+        };
+        rule!(state == expected, "a state is what was observed", "{id} is {state}, it should be {expected}");
+        if let Course::Running { since } = it.course
+            && !it.is_asked()
+        {
+            rule!(
+                wanted || self.ends_before(&service.name).is_some(),
+                "what is to stop is asked in its turn",
+                "{id} runs, and nothing holds it"
+            );
+            let lost_liveness = it.is_not_alive(service);
+            rule!(!lost_liveness, "a lost liveness ends the program", "{id}");
+            if let Some(probe) = probe(service, ProbeKind::Startup).filter(|_| !it.has_started(service)) {
+                let budget = probe.period * probe.failure_threshold;
+                let slack = probe.period + probe.timeout * 2 + self.late * 2;
+                let bound = since + probe.initial_delay + budget + slack;
+                rule!(now <= bound, "a startup ends in time", "{id} should have been up at {bound:?}");
+            }
+        }
+        let grace_end = it.signalled_at.map(|moment| moment + service.stop.grace);
+        let budget_end = self.end.map(|end| end.budget_end);
+        let kill_by = match (grace_end, budget_end) {
+            (Some(grace), Some(budget)) => Some(grace.min(budget.max(it.signalled_at.unwrap_or(budget)))),
+            (Some(moment), None) | (None, Some(moment)) => Some(moment),
+            (None, None) => None,
+        };
+        let overdue = kill_by.filter(|moment| it.killed_at.is_none() && now > *moment + self.late);
+        rule!(overdue.is_none(), "every stop ends within its budget", "{id}: no kill since {overdue:?}");
+        let lost_by = it.killed_at.map(|moment| moment + KILL_WAIT + self.late);
+        rule!(
+            lost_by.is_none_or(|moment| now <= moment),
+            "every stop ends within its budget",
+            "{id}: killed, and waited for beyond {lost_by:?}"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Random stacks for the simulation: small, with every kind of gate, policy and probe.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mainstay_config::{
+    Backoff, Condition, Gate, GiveUp, Kind, Limits, LogPolicy, Need, Probe, RestartPolicy, RestartWhen,
+    Rotation, Service, Stack, StopPolicy,
+};
+use mainstay_os::fake::Random;
+use mainstay_types::{CommandLine, HostPort, ProbeAction, ServiceName, StackName, StopSignal};
+
+const NAMES: [&str; 8] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
+
+/// One to eight services; each may need any before it, so that gates form no circle.
+pub(super) fn random(random: &mut Random) -> Stack {
+    let count = 1 + random.below(NAMES.len() as u64) as usize;
+    let mut services: Vec<Service> = Vec::with_capacity(count);
+    for text in &NAMES[..count] {
+        let it = service(random, name(text), &services);
+        services.push(it);
+    }
+    // The order of the file is not the order of need.
+    if random.one_in(2) {
+        services.reverse();
+    }
+    let stop_budget =
+        random.one_in(2).then(|| random.duration(Duration::from_millis(100), Duration::from_secs(20)));
+    let name = StackName::from_folder("simulated");
+    Stack { name, file: "/simulated/mainstay.toml".into(), dir: "/simulated".into(), stop_budget, services }
+}
+
+fn name(text: &str) -> ServiceName {
+    ServiceName::parse(text).expect("the names of this file are names")
+}
+
+fn service(random: &mut Random, name: ServiceName, before: &[Service]) -> Service {
+    let oneshot = random.one_in(4);
+    let when = match random.below(4) {
+        0 => RestartWhen::Never,
+        1 => RestartWhen::OnFailure,
+        _ => RestartWhen::Always,
+    };
+    Service {
+        name,
+        line: 1,
+        description: None,
+        kind: if oneshot { Kind::Oneshot } else { Kind::LongRunning },
+        command: CommandLine { program: "/bin/true".to_owned(), args: vec![] },
+        workdir: "/".into(),
+        env: BTreeMap::new(),
+        inherit_env: false,
+        env_files: vec![],
+        user: None,
+        group: None,
+        replicas: if oneshot { 1 } else { 1 + random.below(3) as u32 },
+        autostart: !random.one_in(5),
+        needs: needs(random, before),
+        startup: probe(random),
+        readiness: probe(random),
+        liveness: probe(random),
+        restart: RestartPolicy { when, backoff: backoff(random), give_up: give_up(random) },
+        stop: StopPolicy {
+            signal: if random.one_in(12) { StopSignal::Kill } else { StopSignal::Term },
+            grace: if random.one_in(10) {
+                Duration::ZERO
+            } else {
+                random.duration(Duration::from_millis(100), Duration::from_secs(10))
+            },
+        },
+        log: LogPolicy {
+            rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
+            max_line_bytes: 1 << 16,
+        },
+        limits: Limits::default(),
+    }
+}
+
+fn needs(random: &mut Random, before: &[Service]) -> Vec<Need> {
+    let mut needs = Vec::new();
+    for other in before {
+        if !random.one_in(3) {
+            continue;
+        }
+        let is = match (other.kind, random.below(3)) {
+            (Kind::Oneshot, 0) => Condition::Started,
+            (Kind::Oneshot, _) => Condition::Completed,
+            (Kind::LongRunning, 0) => Condition::Started,
+            (Kind::LongRunning, _) => Condition::Ready,
+        };
+        needs.push(Need { gate: Gate::Service { service: other.name.clone(), is }, within: within(random) });
+    }
+    while random.one_in(4) {
+        let action = ProbeAction::Tcp(HostPort { host: "127.0.0.1".to_owned(), port: 1 });
+        needs.push(Need { gate: Gate::Outside(action), within: within(random) });
+    }
+    needs
+}
+
+fn within(random: &mut Random) -> Option<Duration> {
+    random.one_in(3).then(|| random.duration(Duration::from_millis(1), Duration::from_secs(20)))
+}
+
+fn probe(random: &mut Random) -> Option<Probe> {
+    random.one_in(4).then(|| Probe {
+        action: ProbeAction::Tcp(HostPort { host: "127.0.0.1".to_owned(), port: 1 }),
+        initial_delay: if random.one_in(2) {
+            Duration::ZERO
+        } else {
+            random.duration(Duration::ZERO, Duration::from_secs(3))
+        },
+        period: random.duration(Duration::from_secs(1), Duration::from_secs(15)),
+        timeout: random.duration(Duration::from_millis(10), Duration::from_secs(3)),
+        success_threshold: 1 + random.below(2) as u32,
+        failure_threshold: 1 + random.below(3) as u32,
+    })
+}
+
+fn backoff(random: &mut Random) -> Backoff {
+    let first = if random.one_in(3) {
+        Duration::ZERO
+    } else {
+        random.duration(Duration::from_millis(1), Duration::from_secs(1))
+    };
+    Backoff {
+        first,
+        factor: [1.0, 1.5, 2.0, 10.0][random.below(4) as usize],
+        max: first + random.duration(Duration::from_millis(1), Duration::from_secs(30)),
+        jitter: [0.0, 0.1, 1.0][random.below(3) as usize],
+        reset_after: random.duration(Duration::from_millis(1), Duration::from_secs(60)),
+    }
+}
+
+fn give_up(random: &mut Random) -> Option<GiveUp> {
+    (!random.one_in(4)).then(|| GiveUp {
+        failures: 1 + random.below(5) as u32,
+        within: random.duration(Duration::from_millis(100), Duration::from_secs(60)),
+    })
+}

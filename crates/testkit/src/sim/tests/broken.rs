@@ -1,0 +1,357 @@
+//! Machines that break one rule each: every check of the model must be able to fail.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each fault concerns one place, all others leave it as it is"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_config::{Condition, Gate, Stack};
+use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, Reason, Record, StackMachine};
+use mainstay_types::{Moment, ProbeKind, ReplicaId, SpawnId, State};
+
+use super::super::{Options, Subject, run_with};
+
+/// What is wrong with a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    // It works from another file than the model.
+    NoLimit,
+    LowerLimit,
+    NoServiceGates,
+    NoOutsideGates,
+    GatesNeverHold,
+    OneReplicaMore,
+    LongerGrace,
+    NoBackoff,
+    PatientLiveness,
+    PatientStartup,
+    EagerReadiness,
+    StartsAll,
+    // It does something else than it decided.
+    DropLaunch,
+    DoubleLaunch,
+    ReuseSpawn,
+    LaunchAfterEnd,
+    LaunchUnwanted,
+    LaunchInBackoff,
+    DropSignal,
+    DropKill,
+    SignalBeforeLaunch,
+    KillGone,
+    ProbeStopping,
+    ProbeTwice,
+    StartupAgain,
+    CheckUnwanted,
+    CheckService,
+    StopOutOfOrder,
+    IgnoreStop,
+    ActWhenSettled,
+    // It tells something else than is so.
+    BreakChain,
+    WrongPhase,
+    StoppedTooEarly,
+    DeadlineInThePast,
+    OverTooEarly,
+    NeverOver,
+    AlwaysSettled,
+    NeverSettled,
+    OtherStates,
+}
+
+const FAULTS: [(Fault, &str); 39] = [
+    (Fault::NoLimit, "restarts never exceed the limit"),
+    (Fault::LowerLimit, "it gives up only at the limit"),
+    (Fault::NoServiceGates, "no start before its gates hold"),
+    (Fault::NoOutsideGates, "no start before its gates hold"),
+    (Fault::GatesNeverHold, "what may start is started"),
+    (Fault::OneReplicaMore, "never more live replicas than wanted"),
+    (Fault::LongerGrace, "every stop ends within its budget"),
+    (Fault::NoBackoff, "a wait keeps to its bounds"),
+    (Fault::PatientLiveness, "a lost liveness ends the program"),
+    (Fault::PatientStartup, "a startup ends in time"),
+    (Fault::EagerReadiness, "a state is what was observed"),
+    (Fault::StartsAll, "only what is wanted is launched"),
+    (Fault::DropLaunch, "a state is what was observed"),
+    (Fault::DoubleLaunch, "never more live replicas than wanted"),
+    (Fault::ReuseSpawn, "ids are unique"),
+    (Fault::LaunchAfterEnd, "nothing is launched after the stop of the stack"),
+    (Fault::LaunchUnwanted, "only what is wanted is launched"),
+    (Fault::LaunchInBackoff, "no restart before its wait is over"),
+    (Fault::DropSignal, "a state is what was observed"),
+    (Fault::DropKill, "every stop ends within its budget"),
+    (Fault::SignalBeforeLaunch, "a signal goes to a program that runs"),
+    (Fault::KillGone, "effects go to trees that are there"),
+    (Fault::ProbeStopping, "only what runs is probed"),
+    (Fault::ProbeTwice, "one check of a probe is in flight"),
+    (Fault::StartupAgain, "startup comes first, and never again"),
+    (Fault::CheckUnwanted, "only what is wanted is prepared"),
+    (Fault::CheckService, "only outside gates are asked"),
+    (Fault::StopOutOfOrder, "the stop order is the reverse of dependency"),
+    (Fault::IgnoreStop, "what is to stop is asked in its turn"),
+    (Fault::ActWhenSettled, "settled means that nothing happens without a command"),
+    (Fault::BreakChain, "states chain"),
+    (Fault::WrongPhase, "phases follow the contract"),
+    (Fault::StoppedTooEarly, "nothing runs after the end of a stop"),
+    (Fault::DeadlineInThePast, "after a tick the next deadline lies in the future"),
+    (Fault::OverTooEarly, "over is told truthfully"),
+    (Fault::NeverOver, "over is told truthfully"),
+    (Fault::AlwaysSettled, "settled is told truthfully"),
+    (Fault::NeverSettled, "settled is told truthfully"),
+    (Fault::OtherStates, "the view is the last record"),
+];
+
+#[test]
+fn every_broken_rule_is_noticed() {
+    let mut missed = Vec::new();
+    for (fault, rule) in FAULTS {
+        // Another rule may notice first; within a few seeds its own must.
+        let found: Vec<&str> = (0..12)
+            .filter_map(|seed| {
+                let options = Options { seed, events: 3000, trace: false };
+                run_with(options, |stack, seed| Broken::new(fault, stack, seed)).err()
+            })
+            .map(|violation| violation.rule)
+            .collect();
+        if !found.contains(&rule) {
+            missed.push(format!("{fault:?}: expected {rule:?}, found {found:?}"));
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[test]
+fn every_rule_has_a_machine_that_breaks_it() {
+    // In the model's text a rule is the first literal after the macro's name.
+    let source = [include_str!("../model.rs"), include_str!("../model/standing.rs")].concat();
+    let rules = source.split("rule!(").skip(1).filter_map(|call| {
+        let literal = call.split('"').nth(1)?;
+        (!literal.is_empty()).then_some(literal)
+    });
+    for rule in rules {
+        // This one is about the simulation's own world.
+        let exempt = rule == "each check is answered once";
+        assert!(exempt || FAULTS.iter().any(|(_, broken)| *broken == rule), "nothing breaks {rule:?}");
+    }
+}
+
+/// The machine with one fault.
+pub(super) struct Broken {
+    fault: Fault,
+    machine: StackMachine,
+    stack: Arc<Stack>,
+    now: Moment,
+    ending: bool,
+}
+
+impl Broken {
+    pub(super) fn new(fault: Fault, stack: Arc<Stack>, seed: u64) -> Self {
+        let machine = StackMachine::new(Arc::new(misread(fault, &stack)), seed);
+        Self { fault, machine, stack, now: Moment::START, ending: false }
+    }
+
+    fn replicas(&self) -> impl Iterator<Item = (ReplicaId, State)> {
+        self.machine.services().flat_map(|service| {
+            let name = service.name.clone();
+            let ids = service.replicas.into_iter();
+            ids.map(move |replica| (ReplicaId { service: name.clone(), index: replica.index }, replica.state))
+        })
+    }
+
+    /// What else it does, after this effect.
+    fn afterthoughts(&self, effect: &Effect) -> Vec<Effect> {
+        let far = |spawn: &SpawnId| SpawnId(spawn.0 + 1_000_000);
+        match (self.fault, effect) {
+            (Fault::DoubleLaunch, Effect::Launch { replica, spawn }) => {
+                vec![Effect::Launch { replica: replica.clone(), spawn: far(spawn) }]
+            }
+            (Fault::SignalBeforeLaunch, Effect::Launch { spawn, .. }) => {
+                vec![Effect::Signal { spawn: *spawn, signal: mainstay_types::StopSignal::Term }]
+            }
+            (Fault::ProbeTwice, Effect::Probe { .. }) => vec![effect.clone()],
+            (Fault::ProbeStopping, Effect::Signal { spawn, .. }) => {
+                let stopping = self.replicas().find(|(_, state)| *state == State::Stopping);
+                let probe = |replica| Effect::Probe { replica, spawn: *spawn, kind: ProbeKind::Liveness };
+                stopping.map(|(replica, _)| probe(replica)).into_iter().collect()
+            }
+            (Fault::LaunchInBackoff, Effect::Record(Record::State { replica, to: State::Backoff, .. })) => {
+                let free = self.stack.service(replica.service.as_str()).is_some_and(|it| it.needs.is_empty());
+                let launch = Effect::Launch { replica: replica.clone(), spawn: SpawnId(u64::MAX) };
+                free.then_some(launch).into_iter().collect()
+            }
+            (Fault::WrongPhase, Effect::Record(Record::State { replica, to: State::Stopped, .. })) => {
+                vec![state_record(replica, State::Stopped, State::Ready)]
+            }
+            (Fault::StoppedTooEarly, Effect::Record(Record::State { replica, to: State::Stopping, .. })) => {
+                vec![state_record(replica, State::Stopping, State::Stopped)]
+            }
+            _ => vec![],
+        }
+    }
+
+    /// What it does on this event on top of everything.
+    fn inventions(&self, event: &Event, was_settled: bool) -> Vec<Effect> {
+        let first = |name: &mainstay_types::ServiceName| ReplicaId { service: name.clone(), index: 0 };
+        let check = GateCheckId(u64::MAX);
+        match (self.fault, event) {
+            (Fault::LaunchAfterEnd, Event::Command(Command::StopStack)) => {
+                let replica = first(&self.stack.services[0].name);
+                vec![Effect::Launch { replica, spawn: SpawnId(u64::MAX) }]
+            }
+            (Fault::LaunchUnwanted, Event::Command(Command::Stop(name))) if !self.ending => {
+                vec![Effect::Launch { replica: first(name), spawn: SpawnId(u64::MAX) }]
+            }
+            (Fault::CheckUnwanted, Event::Command(Command::Stop(name))) => {
+                let needs = &self.stack.service(name.as_str()).unwrap().needs;
+                let outside = needs.iter().position(|need| matches!(need.gate, Gate::Outside(_)));
+                let ask = |need| Effect::CheckGate { service: name.clone(), need, check };
+                outside.map(ask).into_iter().collect()
+            }
+            (Fault::KillGone, Event::Exited { spawn, leftovers: 0, .. }) => {
+                vec![Effect::Kill { spawn: *spawn }]
+            }
+            (Fault::StopOutOfOrder, Event::Command(Command::StopStack)) => self
+                .replicas()
+                .filter(|(_, state)| *state == State::Ready)
+                .map(|(replica, _)| state_record(&replica, State::Ready, State::Stopping))
+                .collect(),
+            (Fault::ActWhenSettled, event) if was_settled && !matches!(event, Event::Command(_)) => {
+                vec![Effect::Launch {
+                    replica: first(&self.stack.services[0].name),
+                    spawn: SpawnId(u64::MAX),
+                }]
+            }
+            _ => vec![],
+        }
+    }
+
+    fn keeps(&self, effect: &Effect) -> bool {
+        !matches!(
+            (self.fault, effect),
+            (Fault::DropLaunch, Effect::Launch { .. })
+                | (Fault::DropSignal, Effect::Signal { .. })
+                | (Fault::DropKill, Effect::Kill { .. })
+        )
+    }
+
+    fn alter(&self, effect: &mut Effect) {
+        match (self.fault, effect) {
+            (Fault::ReuseSpawn, Effect::Launch { spawn, .. }) => *spawn = SpawnId(1),
+            (Fault::CheckService, Effect::CheckGate { need, .. }) => *need = usize::MAX,
+            (Fault::StartupAgain, Effect::Probe { replica, kind, .. }) => {
+                let service = self.stack.service(replica.service.as_str()).unwrap();
+                if service.startup.is_some() {
+                    *kind = ProbeKind::Startup;
+                }
+            }
+            (Fault::BreakChain, Effect::Record(Record::State { from, to: State::Stopping, .. })) => {
+                *from = State::Waiting;
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Subject for Broken {
+    fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        self.now = now;
+        self.ending |= matches!(event, Event::Command(Command::StopStack | Command::KillStack));
+        if self.fault == Fault::IgnoreStop && matches!(event, Event::Command(Command::Stop(_))) {
+            return vec![];
+        }
+        let was_settled = self.machine.is_settled();
+        let effects = self.machine.handle(event.clone(), now);
+        let mut changed = Vec::new();
+        for mut effect in effects {
+            self.alter(&mut effect);
+            let more = self.afterthoughts(&effect);
+            if self.keeps(&effect) {
+                changed.push(effect);
+            }
+            changed.extend(more);
+        }
+        changed.extend(self.inventions(&event, was_settled));
+        changed
+    }
+
+    fn next_deadline(&self) -> Option<Moment> {
+        if self.fault == Fault::DeadlineInThePast {
+            return Some(self.now);
+        }
+        Subject::next_deadline(&self.machine)
+    }
+
+    fn is_over(&self) -> bool {
+        match self.fault {
+            Fault::OverTooEarly => self.ending,
+            Fault::NeverOver => false,
+            _ => self.machine.is_over(),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        match self.fault {
+            Fault::AlwaysSettled => true,
+            Fault::NeverSettled => false,
+            _ => self.machine.is_settled(),
+        }
+    }
+
+    fn states(&self, service: &str) -> Vec<State> {
+        let mut states = Subject::states(&self.machine, service);
+        match self.fault {
+            Fault::OtherStates => states.fill(State::Ready),
+            // The model looks at replicas that the file declares.
+            Fault::OneReplicaMore => drop(states.pop()),
+            _ => {}
+        }
+        states
+    }
+}
+
+fn state_record(replica: &ReplicaId, from: State, to: State) -> Effect {
+    Effect::Record(Record::State { replica: replica.clone(), from, to, reason: Reason::StopRequested })
+}
+
+/// The stack as a machine with this fault understands it.
+fn misread(fault: Fault, stack: &Stack) -> Stack {
+    let mut stack = stack.clone();
+    if fault == Fault::LongerGrace {
+        stack.stop_budget = None;
+    }
+    for service in &mut stack.services {
+        match fault {
+            Fault::NoLimit => service.restart.give_up = None,
+            Fault::LowerLimit => service.restart.give_up.iter_mut().for_each(|limit| limit.failures = 1),
+            Fault::NoServiceGates => service.needs.retain(|need| matches!(need.gate, Gate::Outside(_))),
+            Fault::NoOutsideGates => {
+                service.needs.retain(|need| matches!(need.gate, Gate::Service { .. }));
+            }
+            Fault::GatesNeverHold => {
+                for need in &mut service.needs {
+                    need.within = None;
+                    if let Gate::Service { is, .. } = &mut need.gate {
+                        *is = Condition::Completed;
+                    }
+                }
+            }
+            Fault::OneReplicaMore => service.replicas += 1,
+            Fault::LongerGrace => service.stop.grace += Duration::from_secs(600),
+            Fault::NoBackoff => service.restart.backoff.first = Duration::ZERO,
+            Fault::PatientLiveness => {
+                service.liveness.iter_mut().for_each(|probe| probe.failure_threshold *= 10);
+            }
+            Fault::PatientStartup => {
+                service.startup.iter_mut().for_each(|probe| probe.failure_threshold *= 10);
+            }
+            Fault::EagerReadiness => {
+                service.readiness.iter_mut().for_each(|probe| probe.success_threshold = 1);
+            }
+            Fault::StartsAll => service.autostart = true,
+            _ => {}
+        }
+    }
+    stack
+}
