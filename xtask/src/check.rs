@@ -62,7 +62,7 @@ fn perform(step: Step) -> anyhow::Result<()> {
         Step::Codegen => codegen::run(&codegen::Options { check: true }),
         Step::Doc => {
             let mut doc = cargo();
-            doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+            doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--keep-going"]);
             doc.env("RUSTDOCFLAGS", "-D warnings");
             run_command(doc)
         }
