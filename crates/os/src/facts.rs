@@ -206,12 +206,12 @@ mod tests {
         let path = |text: &str| Some(PathBuf::from(text));
         let xdg = env(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("XDG_RUNTIME_DIR", "/r")]);
         let bare = env(&[("HOME", "/h"), ("XDG_STATE_HOME", "relative")]);
-        assert_eq!(state_base(true, &xdg), path("/var/lib/mainstay"));
-        assert_eq!(state_base(false, &xdg), path("/s/mainstay"));
-        assert_eq!(state_base(false, &bare), path("/h/.local/state/mainstay"));
-        assert_eq!(runtime_base(true, &xdg), path("/run/mainstay"));
-        assert_eq!(runtime_base(false, &xdg), path("/r/mainstay"));
-        assert_eq!(runtime_base(false, &bare), path("/h/.local/state/mainstay"));
+        assert_eq!(state_base(true, xdg), path("/var/lib/mainstay"));
+        assert_eq!(state_base(false, xdg), path("/s/mainstay"));
+        assert_eq!(state_base(false, bare), path("/h/.local/state/mainstay"));
+        assert_eq!(runtime_base(true, xdg), path("/run/mainstay"));
+        assert_eq!(runtime_base(false, xdg), path("/r/mainstay"));
+        assert_eq!(runtime_base(false, bare), path("/h/.local/state/mainstay"));
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn expect_killed(body: &mut dyn Body, spawn: SpawnId, exit: Exit) {
             assert_eq!((of, got), (spawn, exit));
             assert_eq!(body.next(), News::Ended(spawn));
         }
-        other => panic!("{other:?}"),
+        other @ (News::Launched(..) | News::Failed(..) | News::Ended(_)) => panic!("{other:?}"),
     }
 }
 
@@ -157,7 +157,7 @@ fn stories(body: &mut dyn Body) {
             assert_eq!((of, failure.step, failure.errno), (spawn, LaunchStep::Exec, 2));
             assert!(failure.path.is_some());
         }
-        other => panic!("{other:?}"),
+        other @ (News::Launched(..) | News::Exited(..) | News::Ended(_)) => panic!("{other:?}"),
     }
 
     for (signal, number) in

@@ -93,9 +93,15 @@ fn prepare() -> Result<OwnedFd, Errno> {
 /// Every signal at its default and none blocked: an ignored or blocked signal survives execve (signal(7)), and
 /// Rust's runtime ignores SIGPIPE.
 fn default_signals() {
+    // SIG_DFL, no flags, no mask: all zero in the kernel's own struct, which has at most 32 bytes. The library's call
+    // would refuse the two signals it keeps for itself, and those may have come ignored as well.
+    let default = [0_u64; 8];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL needs no code of ours; numbers that cannot be changed are refused with an error.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: rt_sigaction(2) reads the struct and needs no code of ours; signals that cannot be changed are refused.
+        // 8 is the size of the kernel's signal set.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8);
+        }
     }
     // SAFETY: a sigset_t is plain data, made valid by sigemptyset before it is read.
     unsafe {

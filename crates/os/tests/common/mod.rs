@@ -134,7 +134,9 @@ impl Host {
         let spawn = self.launch(name, what);
         match self.next_of(spawn) {
             News::Launched(_, pid) => (spawn, pid),
-            other => panic!("expected it to run, got {other:?}"),
+            other @ (News::Failed(..) | News::Exited(..) | News::Ended(_)) => {
+                panic!("expected it to run, got {other:?}")
+            }
         }
     }
 
@@ -143,7 +145,9 @@ impl Host {
         let (spawn, _) = self.run(name, what);
         match self.next_of(spawn) {
             News::Exited(_, exit, leftovers) => (exit, leftovers),
-            other => panic!("expected its end, got {other:?}"),
+            other @ (News::Launched(..) | News::Failed(..) | News::Ended(_)) => {
+                panic!("expected its end, got {other:?}")
+            }
         }
     }
 
@@ -152,7 +156,9 @@ impl Host {
         let spawn = self.launch(name, what);
         match self.next_of(spawn) {
             News::Failed(_, failure) => failure,
-            other => panic!("expected a failure, got {other:?}"),
+            other @ (News::Launched(..) | News::Exited(..) | News::Ended(_)) => {
+                panic!("expected a failure, got {other:?}")
+            }
         }
     }
 
@@ -205,6 +211,21 @@ impl Host {
             if let Ok(event) = event {
                 panic!("unexpected {event:?} while waiting for {what}");
             }
+        }
+    }
+
+    /// Lets events happen until there is a notice, which must come without news.
+    pub(crate) fn until_notice(&mut self) {
+        let mut notices = Vec::new();
+        let begin = std::time::Instant::now();
+        while notices.is_empty() {
+            assert!(begin.elapsed() < LIMIT, "waited in vain for a notice");
+            let Self { processes, runtime, .. } = self;
+            let event = runtime.block_on(async {
+                tokio::time::timeout(Duration::from_millis(5), poll_fn(|cx| processes.poll_event(cx))).await
+            });
+            assert!(event.is_err(), "{event:?}");
+            notices = self.processes.take_notices();
         }
     }
 

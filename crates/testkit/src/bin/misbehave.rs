@@ -137,7 +137,7 @@ fn grandchildren(count: u64, own_session: bool) -> io::Result<u8> {
 
 fn spam(bytes: u64) -> io::Result<u8> {
     let mut out = io::stdout().lock();
-    let mut line = vec![b'x'; 100];
+    let mut line = [b'x'; 100];
     line[99] = b'\n';
     let mut left = bytes;
     while left > 0 {
@@ -188,8 +188,7 @@ fn http(port: u64, words: &[&str]) -> io::Result<u8> {
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     println!("listening on {}", listener.local_addr()?);
     let end = Instant::now() + LONGEST_LIFE;
-    let mut answered = 0;
-    for connection in listener.incoming() {
+    for (answered, connection) in (0..).zip(listener.incoming()) {
         let code = if Instant::now() < ready_at {
             503
         } else if answered >= fail_after {
@@ -199,7 +198,6 @@ fn http(port: u64, words: &[&str]) -> io::Result<u8> {
         };
         // A client that goes away is its own affair.
         let _ = answer(connection?, code);
-        answered += 1;
         if Instant::now() > end {
             break;
         }
