@@ -56,7 +56,7 @@ fn perform(step: Step) -> anyhow::Result<()> {
         Step::Tidy => tidy::run(&tidy::Options { write: false }),
         Step::Clippy => {
             let mut clippy = cargo();
-            clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+            clippy.args(["clippy", "--workspace", "--all-targets", "--keep-going", "--", "-D", "warnings"]);
             run_command(clippy)
         }
         Step::Codegen => codegen::run(&codegen::Options { check: true }),

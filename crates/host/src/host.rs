@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mainstay_config::{Gate, Service, Stack};
-use mainstay_lifecycle::{Command, Effect, Event, Record, StackMachine};
+use mainstay_lifecycle::{Command, Effect, Event, Reason, Record, StackMachine};
 use mainstay_logs::{Capture, CaptureOptions, CapturePolicy, Notice, Tap};
 use mainstay_os::{
     ControlListener, FileLock, Launch, Output, ProcessEvent, ProcessTrees, Processes, ProcessesOptions,
@@ -244,6 +244,9 @@ impl Host {
         }
         for event in news {
             self.on_process(event);
+        }
+        for notice in self.processes.take_notices() {
+            self.publisher.notice(None, notice);
         }
         for message in asked {
             self.on_message(message);

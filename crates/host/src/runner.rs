@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 
 use crate::message::{Message, RunAs};
 
-/// Ids of commands lie above this, ids of services below: the two are never mixed up.
-const FIRST_COMMAND_ID: u64 = 1 << 63;
+/// Ids of commands lie above this, ids of services below: the two are never mixed up. Below 2⁵⁶, which is what
+/// `os` has room for, and far above what a host will ever start.
+const FIRST_COMMAND_ID: u64 = 1 << 48;
 /// What is kept of a command's output, for its last line.
 const KEPT_OUTPUT_BYTES: usize = 4096;
 /// How long output may still come after the command has exited (a grandchild may hold the pipe).

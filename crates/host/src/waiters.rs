@@ -11,6 +11,11 @@ use tokio::sync::oneshot;
 
 use crate::status::{WallClock, service_status};
 
+/// How long a service without probes must have stayed up before a start counts as done. Such a service is ready as
+/// soon as its program runs, also when it is about to find that its settings are wrong; most that fail at once do so
+/// within a few hundred milliseconds.
+const SETTLE: Duration = Duration::from_millis(500);
+
 type Reply = oneshot::Sender<Result<CommandReply, Problem>>;
 
 /// What must be so for a command to be done.
@@ -30,6 +35,8 @@ struct Waiter {
     goal: Goal,
     begun: Moment,
     deadline: Option<Moment>,
+    /// Until when it must stay up; set while it is up and has no probe that says more.
+    settled_at: Option<Moment>,
     wait: bool,
     reply: Reply,
 }
@@ -76,23 +83,38 @@ impl Waiters {
             Verb::Restart => (Goal::UpAgain { since: now }, Command::Restart(service.clone())),
         };
         let deadline = timeout.map(|timeout| now + timeout);
-        self.waiting.push(Waiter { service, verb, goal, begun: now, deadline, wait, reply });
+        self.waiting.push(Waiter {
+            service,
+            verb,
+            goal,
+            begun: now,
+            deadline,
+            settled_at: None,
+            wait,
+            reply,
+        });
         command
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
-        self.waiting.iter().filter_map(|waiter| waiter.deadline).min()
+        self.waiting.iter().flat_map(|waiter| [waiter.deadline, waiter.settled_at]).flatten().min()
     }
 
     /// Answers all whose command has come to an end, whose time is up, or who did not want to wait.
     pub(crate) fn answer(&mut self, machine: &StackMachine, now: Moment) {
         let mut index = 0;
-        while let Some(waiter) = self.waiting.get(index) {
+        while let Some(waiter) = self.waiting.get_mut(index) {
             let Some(view) = machine.service(waiter.service.as_str()) else {
                 unreachable!("only declared services are waited for");
             };
             let outcome = if waiter.wait {
-                outcome(&view, waiter.goal, waiter.deadline.is_some_and(|deadline| deadline <= now))
+                let time_is_up = waiter.deadline.is_some_and(|deadline| deadline <= now);
+                let outcome = outcome(&view, waiter.goal, time_is_up);
+                waiter.settled_at = match outcome {
+                    Some(CommandOutcome::Done) if waiter.goal != Goal::Down => settles_at(&view, &self.stack),
+                    Some(_) | None => None,
+                };
+                outcome.filter(|_| time_is_up || waiter.settled_at.is_none_or(|at| at <= now))
             } else {
                 Some(CommandOutcome::Accepted)
             };
@@ -117,6 +139,15 @@ pub(crate) struct Request {
     pub(crate) timeout: Option<Duration>,
     pub(crate) now: Moment,
     pub(crate) reply: Reply,
+}
+
+/// When a service that is ready by running alone may be believed; `None` when a probe has spoken, or it has completed.
+fn settles_at(view: &ServiceView<'_>, stack: &Stack) -> Option<Moment> {
+    let declared = stack.service(view.name.as_str())?;
+    if view.state != State::Ready || declared.readiness.is_some() || declared.startup.is_some() {
+        return None;
+    }
+    view.replicas.iter().filter_map(|replica| replica.started_at).max().map(|at| at + SETTLE)
 }
 
 fn outcome(view: &ServiceView<'_>, goal: Goal, time_is_up: bool) -> Option<CommandOutcome> {

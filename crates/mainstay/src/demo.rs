@@ -112,7 +112,10 @@ fn worker() -> anyhow::Result<()> {
     println!("worker {} begins", std::process::id());
     for done in 1..=5 {
         sleep(Duration::from_millis(1200));
-        let job = fetch(port).context("cannot fetch work")?;
+        let Some(job) = fetch(port).context("cannot fetch work")? else {
+            println!("no work at the moment");
+            continue;
+        };
         if done == 5 {
             eprintln!("{job}: the data does not add up");
             bail!("{job} failed, as one job in five does in this demonstration");
@@ -122,12 +125,13 @@ fn worker() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn fetch(port: u16) -> anyhow::Result<String> {
+/// The next job; `None` when the server has none to give now.
+fn fetch(port: u16) -> anyhow::Result<Option<String>> {
     let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     connection.set_read_timeout(Some(Duration::from_secs(5)))?;
     connection.write_all(b"GET /work HTTP/1.1\r\nHost: demo\r\n\r\n")?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
-    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
-    Ok(body.trim().to_owned())
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    Ok(head.starts_with("HTTP/1.1 200").then(|| body.trim().to_owned()))
 }

@@ -58,7 +58,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut stages = Stages::default();
     stages.run("windows: every crate compiles without warnings", || {
         let mut clippy = debian_cargo(sysroot_dir.as_deref())?;
-        clippy.args(["clippy", "--workspace", "--target", TARGET, "--", "-D", "warnings"]);
+        clippy.args(["clippy", "--workspace", "--keep-going", "--target", TARGET, "--", "-D", "warnings"]);
         run_command(clippy)
     });
     if options.compile_only {

@@ -103,6 +103,7 @@ impl StackMachine {
     pub(super) fn on_exited(&mut self, spawn: SpawnId, exit: Exit, leftovers: u32) {
         let Some(&at) = self.spawns.get(&spawn) else { return };
         let now = self.now;
+        let oneshot = self.config(at).kind == Kind::Oneshot;
         let replica = self.replica_mut(at);
         if let Some(held) = replica.held.as_mut().filter(|held| held.spawn == spawn) {
             if held.exit.replace(exit).is_none() {
@@ -119,7 +120,9 @@ impl StackMachine {
                 let ran = now.since(running.launched_at);
                 let launched = Some((running.pid, running.launched_at));
                 let cause = Reason::Exited { exit, ran, leftovers };
-                let ending = Ending { cause: cause.clone(), success: exit.is_success(), ran };
+                // A program that should run on and instead put itself into the background has not done its work.
+                let success = exit.is_success() && (oneshot || leftovers == 0);
+                let ending = Ending { cause: cause.clone(), success, ran };
                 self.record_exited(at, spawn, exit, ran, false);
                 if leftovers == 0 {
                     self.spawns.remove(&spawn);

@@ -30,7 +30,7 @@ fn files_that_are_wrong_are_refused_whole() {
         (
             "[service.a]\ncommand = \"x\"\nneeds = [{ service = \"b\" }]\n[service.b]\ncommand = \"x\"\nneeds = [{ service = \"a\" }]\n",
             "mainstay.toml",
-            "circle",
+            "a -> b -> a",
         ),
         (
             "[service.a]\ncommand = \"x\"\nneeds = [{ service = \"bb\" }]\n[service.b]\ncommand = \"x\"\n",

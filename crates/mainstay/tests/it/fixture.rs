@@ -49,9 +49,26 @@ impl Fixture {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command to its end, two minutes at most.
     pub fn mainstay(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (out, err) = (read_all(out), read_all(err));
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > Duration::from_secs(120) {
+                signal(pid, "KILL");
+                child.wait().unwrap();
+                let out = String::from_utf8_lossy(&out.join().unwrap()).into_owned();
+                panic!("mainstay {args:?} did not end: {out}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
     }
 
     /// Starts `mainstay run`, its output in files.
@@ -198,6 +215,14 @@ pub fn alive(pid: u32) -> bool {
         .ok()
         .and_then(|stat| stat.rsplit(") ").next().and_then(|rest| rest.chars().next()))
         .is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+fn read_all(mut pipe: impl std::io::Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
 }
 
 fn read(path: &Path) -> String {

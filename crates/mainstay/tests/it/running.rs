@@ -12,7 +12,7 @@ fn starts_in_order_and_stops_in_reverse() {
         [service.db]
         command = "sh -c 'touch db.up; trap \"rm -f db.up; exit 0\" TERM; while :; do sleep 0.05; done'"
         needs = [{ service = "setup", is = "completed" }]
-        readiness = { exec = ["test", "-e", "db.up"] }
+        readiness = { exec = ["test", "-e", "db.up"], timeout = "10s" }
         [service.web]
         command = "sleep 1000"
         needs = [{ service = "db" }]
@@ -94,6 +94,7 @@ fn a_dependent_waits_for_a_failed_dependency_and_starts_when_it_recovers() {
         r#"
         [service.db]
         command = "sh -c 'test -e fixed || exit 1; exec sleep 1000'"
+        readiness = { exec = ["test", "-e", "fixed"], timeout = "10s" }
         restart = { backoff = { first = "1ms" }, give_up = { failures = 2, within = "60s" } }
         [service.web]
         command = "sleep 1000"
@@ -203,9 +204,9 @@ fn readiness_and_liveness_are_told_apart() {
         r#"
         [service.web]
         command = "sleep 1000"
-        readiness = { exec = ["test", "!", "-e", "busy"], period = "100ms", failure_threshold = 1 }
-        liveness = { exec = ["test", "!", "-e", "hung"], period = "100ms", failure_threshold = 2 }
-        restart = { backoff = { first = "10ms" } }
+        readiness = { exec = ["test", "!", "-e", "busy"], period = "100ms", timeout = "10s", failure_threshold = 1 }
+        liveness = { exec = ["test", "!", "-e", "hung"], period = "100ms", timeout = "10s", failure_threshold = 2 }
+        restart = { backoff = { first = "10ms" }, give_up = { failures = 0 } }
         "#,
     );
     let mut host = fixture.run(&[]);

@@ -31,14 +31,12 @@ pub fn end_leftovers_of_earlier_host(options: &ProcessesOptions) -> io::Result<V
     }
     let mut liveness: BTreeMap<String, bool> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        let names = std::cell::RefCell::new(&mut liveness);
         let killed = kill_marked(|marker| {
             if marker.stack != options.stack.as_str() {
                 return false;
             }
             let Some(host) = HostId::parse(marker.host) else { return false };
-            let mut names = names.borrow_mut();
-            host.state == state && !*names.entry(marker.host.to_owned()).or_insert_with(|| host.is_alive())
+            host.state == state && !*liveness.entry(marker.host.to_owned()).or_insert_with(|| host.is_alive())
         })?;
         if killed.is_empty() {
             break;

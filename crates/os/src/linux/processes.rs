@@ -15,10 +15,13 @@ mod settle;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
+use std::future::Future as _;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use mainstay_types::{LaunchFailure, ReplicaId, SpawnId, StopSignal};
 use rustix::buffer::spare_capacity;
@@ -161,6 +164,9 @@ pub struct Processes {
     adopted: Adopted,
     /// Trees without a group that have leftovers.
     lingering: BTreeSet<SpawnId>,
+    /// When to look at the lingering ones again though no event asks for it, and after how long a wait.
+    recheck: Option<Pin<Box<tokio::time::Sleep>>>,
+    recheck_wait: Duration,
     /// What needs a sweep; done together at the next poll.
     requests: Vec<Request>,
     news: VecDeque<ProcessEvent<Output>>,
@@ -224,7 +230,7 @@ impl Processes {
         // SAFETY: an OwnedFd is one open descriptor until it is dropped, which the AsyncFd alone will do.
         let epoll = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) }
             .map_err(|error| system_io("watch processes from the runtime")(error.into()))?;
-        Ok(Self {
+        let mut processes = Self {
             epoll,
             events: Vec::with_capacity(EVENT_BATCH),
             link: Some(link),
@@ -242,12 +248,17 @@ impl Processes {
             mains: HashMap::new(),
             adopted: Adopted::new(),
             lingering: BTreeSet::new(),
+            recheck: None,
+            recheck_wait: Duration::ZERO,
             requests: Vec::new(),
             news: VecDeque::new(),
             notices: Vec::new(),
             waker: None,
             _in_use: in_use,
-        })
+        };
+        // Children that ended before the signal was watched: this process may be the first of a container.
+        processes.refresh_adopted();
+        Ok(processes)
     }
 
     /// Whether trees are kept in control groups here.
@@ -296,6 +307,7 @@ impl Processes {
             let _ = epoll::delete(self.epoll.get_ref(), link.socket());
             link.wait_for_end();
         }
+        self.refresh_adopted();
         self.groups.clear();
         if let Some(cgroups) = self.cgroups.take()
             && let Err(error) = cgroups.remove()
@@ -399,6 +411,12 @@ impl ProcessTrees for Processes {
             }
             if !self.requests.is_empty() {
                 self.perform_requests();
+                continue;
+            }
+            if let Some(recheck) = &mut self.recheck
+                && recheck.as_mut().poll(cx).is_ready()
+            {
+                self.settle(&[], true);
                 continue;
             }
             match self.epoll.poll_read_ready(cx) {

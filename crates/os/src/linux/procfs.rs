@@ -78,10 +78,35 @@ fn stat_at(proc: &OwnedFd, pid: u32, buffer: &mut [u8; 1024]) -> Option<Stat> {
     parse_stat(&buffer[..length])
 }
 
-/// The host id in a marker, or the whole marker.
-pub(super) fn marker(pid: u32) -> Option<String> {
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    marker_in(&environ).map(str::to_owned)
+/// What a process's environment shows of a marker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Marked {
+    /// The marker's value.
+    Yes(String),
+    /// It has none, or its environment may not be read.
+    No,
+    /// It is just becoming another program: for a moment its environment is not there.
+    NotNow,
+}
+
+/// Looks for the marker of one process.
+pub(super) fn marked(pid: u32) -> Marked {
+    let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { return Marked::No };
+    match marker_in(&environ) {
+        Some(text) => Marked::Yes(text.to_owned()),
+        None if environ.is_empty() && is_between_programs(pid) => Marked::NotNow,
+        None => Marked::No,
+    }
+}
+
+/// Whether the process is within execve: its new memory has no environment yet, not even an empty one (`env_end` of
+/// /proc/PID/stat is 0).
+fn is_between_programs(pid: u32) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/stat")) else { return false };
+    let Some(name_end) = line.iter().rposition(|byte| *byte == b')') else { return false };
+    let mut fields = line[name_end + 1..].split(|byte| *byte == b' ').filter(|field| !field.is_empty());
+    // Field 51 in proc(5); the state, field 3, is the first here. A zombie has no memory at all and never will.
+    fields.next().is_some_and(|state| state != b"Z" && state != b"X") && fields.nth(47) == Some(b"0")
 }
 
 fn marker_in(environ: &[u8]) -> Option<&str> {
@@ -174,6 +199,11 @@ pub(super) struct Table {
 impl Table {
     /// One sweep: about 10 µs for each process of the machine. Processes that come or go meanwhile may be missed.
     pub(super) fn sweep() -> io::Result<Self> {
+        Self::sweep_with(|_| {})
+    }
+
+    /// [`Self::sweep`] that shows each process as soon as it is seen: for acts that cannot wait for the end.
+    pub(super) fn sweep_with(mut seen: impl FnMut(&Stat)) -> io::Result<Self> {
         let proc = open_proc()?;
         let mut buffer = [0; 1024];
         let mut stats = Vec::with_capacity(256);
@@ -181,7 +211,10 @@ impl Table {
             let Some(pid) = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            stats.extend(stat_at(&proc, pid, &mut buffer));
+            if let Some(stat) = stat_at(&proc, pid, &mut buffer) {
+                seen(&stat);
+                stats.push(stat);
+            }
         }
         Ok(Self::new(stats))
     }

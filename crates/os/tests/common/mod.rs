@@ -18,6 +18,11 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// A process can keep one set of process trees only, and tests share a process.
 static ONE_HOST: Mutex<()> = Mutex::new(());
 
+/// For a test without a [`Host`] that makes processes: no other test counts them meanwhile.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ONE_HOST.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 pub(crate) fn replica(name: &str) -> ReplicaId {
     ReplicaId { service: ServiceName::parse(name).unwrap(), index: 0 }
 }
@@ -69,7 +74,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start(cgroups: UseCgroups) -> Self {
-        let one = ONE_HOST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let one = alone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let options = options(cgroups, dir.path().to_owned());
@@ -160,6 +165,15 @@ impl Host {
                 panic!("expected a failure, got {other:?}")
             }
         }
+    }
+
+    /// Runs it and sees its end; answers all it wrote to stdout.
+    #[track_caller]
+    pub(crate) fn stdout_of_run(&mut self, name: &str, what: Launch) -> String {
+        let (spawn, _) = self.run(name, what);
+        let text = self.stdout_of(spawn);
+        assert_eq!(self.next_of(spawn), News::Exited(spawn, Exit::Code(0), 0));
+        text
     }
 
     pub(crate) fn output(&mut self, spawn: SpawnId) -> Output {

@@ -1,13 +1,14 @@
 //! What the launcher does when its host has died: ends every tree of that host, so that nothing runs unsupervised and
 //! nothing runs twice after the host comes back.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::linux::cgroup;
-use crate::linux::procfs::{Marker, Owner, Stat, Table, marker, open_verified};
+use crate::linux::procfs::{Marked, Marker, Owner, Stat, Table, marked, open_verified};
 
 /// Rounds of looking and killing, with a pause between them: 5 s in all. A tree that still forks faster than that is
 /// left to the next host, which looks again.
@@ -39,24 +40,44 @@ pub(super) fn end_trees(host_id: &str, cgroup_root: Option<&Path>) {
 
 /// Sends SIGKILL to every process whose marker is `wanted`, and to all their descendants; answers which they were.
 /// Never to this process itself.
-pub(in crate::linux) fn kill_marked(wanted: impl Fn(&Marker<'_>) -> bool) -> std::io::Result<Vec<Stat>> {
+///
+/// A marked one is killed the moment it is seen: /proc is read in the order of pids, so a chain of processes that each
+/// start the next one and end is met at its newest link.
+pub(in crate::linux) fn kill_marked(
+    mut wanted: impl FnMut(&Marker<'_>) -> bool,
+) -> std::io::Result<Vec<Stat>> {
     let own = std::process::id();
-    let found = Table::sweep()?.owned(|stat| {
-        if stat.pid == own || stat.pid == 1 || !stat.is_alive() {
-            return Owner::Nobody;
-        }
-        match marker(stat.pid) {
-            Some(text) if Marker::parse(&text).is_some_and(|marker| wanted(&marker)) => Owner::Is(()),
-            _ => Owner::AsParent,
-        }
-    });
     let mut killed = Vec::new();
-    for (stat, ()) in found {
-        if let Some(pidfd) = open_verified(&stat)
+    let mut marked_pids = HashSet::new();
+    let mut kill = |stat: &Stat| {
+        if let Some(pidfd) = open_verified(stat)
             && pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
         {
-            killed.push(stat);
+            killed.push(*stat);
         }
+    };
+    let table = Table::sweep_with(|stat| {
+        if stat.pid == own || stat.pid == 1 || !stat.is_alive() {
+            return;
+        }
+        if let Marked::Yes(text) = marked(stat.pid)
+            && Marker::parse(&text).is_some_and(|marker| wanted(&marker))
+        {
+            kill(stat);
+            marked_pids.insert(stat.pid);
+        }
+    })?;
+    let family = table.owned(|stat| {
+        if stat.pid == own || stat.pid == 1 {
+            Owner::Nobody
+        } else if marked_pids.contains(&stat.pid) {
+            Owner::Is(())
+        } else {
+            Owner::AsParent
+        }
+    });
+    for (stat, ()) in family.iter().filter(|(stat, ())| !marked_pids.contains(&stat.pid)) {
+        kill(stat);
     }
     Ok(killed)
 }

@@ -186,16 +186,20 @@ impl Processes {
         }
     }
 
-    /// Kills again what is left of a tree, unless that was tried too often.
+    /// Kills again what is left of a tree whose main process has ended: the adopted ones at once, which outruns a chain
+    /// of processes that start each other, their descendants by a sweep, unless that was done too often.
     pub(super) fn kill_again(&mut self, spawn: SpawnId) {
+        self.adopted.kill_those_of(spawn);
         let Some(tree) = self.trees.get_mut(&spawn) else { return };
         if tree.rounds < MAX_KILL_ROUNDS {
             return self.request(Request::Kill(spawn));
         }
-        tree.killing = false;
-        let text =
-            format!("{} still makes new processes after being killed {MAX_KILL_ROUNDS} times", tree.replica);
-        self.notices.push(text);
+        if tree.rounds == MAX_KILL_ROUNDS {
+            tree.rounds += 1;
+            let name = &tree.replica;
+            self.notices
+                .push(format!("{name} still makes new processes after being killed {MAX_KILL_ROUNDS} times"));
+        }
     }
 
     /// Every live process whose tree is `wanted`, by one sweep: those of a main process's session, their descendants,

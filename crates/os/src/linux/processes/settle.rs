@@ -1,11 +1,13 @@
 //! What the kernel and the launcher report, turned into news: a program runs, does not run, has ended, its tree is gone.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use mainstay_types::{Exit, LaunchFailure, LaunchStep, SpawnId};
 use rustix::event::epoll;
 use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal};
 
+use super::adopted::Known;
 use super::link::{Answer, Visit};
 use super::requests::{kill_group, to_signal};
 use super::{Main, Processes, Request, Source, TreeState};
@@ -13,8 +15,13 @@ use crate::ProcessEvent;
 use crate::linux::cgroup;
 use crate::linux::explain::{explain, failure_of};
 use crate::linux::output::{Output, OutputPipe};
-use crate::linux::procfs::{self, Marker, to_pid};
+use crate::linux::procfs::{self, Marked, Marker, to_pid};
 use crate::linux::wire::{self, Failure};
+
+/// How long after a look that left something unclear the next one follows, growing: a process within execve is done
+/// in a millisecond, one whose file system hangs never is. The one place where time and not an event makes it look.
+const FIRST_RECHECK: Duration = Duration::from_millis(2);
+const LONGEST_RECHECK: Duration = Duration::from_secs(1);
 
 impl Processes {
     /// The launcher answered, has room, or is gone.
@@ -155,12 +162,22 @@ impl Processes {
                 self.kill_again(spawn);
             }
         }
+        if self.adopted.is_unsteady() && !self.lingering.is_empty() {
+            self.recheck_wait = (self.recheck_wait * 2).clamp(FIRST_RECHECK, LONGEST_RECHECK);
+            self.recheck = Some(Box::pin(tokio::time::sleep(self.recheck_wait)));
+        } else {
+            self.recheck_wait = Duration::ZERO;
+            self.recheck = None;
+        }
     }
 
     pub(super) fn refresh_adopted(&mut self) {
-        let in_flight = self.trees.values().any(|tree| matches!(tree.state, TreeState::Asked { .. }));
+        // Only a kernel without lists of children makes it matter.
+        let in_flight = self.adopted.lacks_list()
+            && self.trees.values().any(|tree| matches!(tree.state, TreeState::Asked { .. }));
         let launcher = self.launcher_pid().unwrap_or(0);
-        self.adopted.refresh(&self.mains, launcher, in_flight, &self.host);
+        let known = Known { mains: &self.mains, launcher, in_flight, host: &self.host };
+        self.adopted.refresh(&known);
     }
 
     fn on_main_end(&mut self, spawn: SpawnId) {
@@ -313,11 +330,12 @@ impl Processes {
             stat.ppid == own && stat.sid != own_session && !self.mains.contains_key(&stat.pid)
         };
         for stat in table.iter().filter(is_unknown) {
-            let is_marked = procfs::marker(stat.pid).is_some_and(|text| {
-                Marker::parse(&text).is_some_and(|marker| {
+            let is_marked = match procfs::marked(stat.pid) {
+                Marked::Yes(text) => Marker::parse(&text).is_some_and(|marker| {
                     lost.contains(&marker.spawn) && marker.host == self.host.to_string()
-                })
-            });
+                }),
+                Marked::No | Marked::NotNow => false,
+            };
             let was_launcher = procfs::name(stat.pid) == "mainstay-launch" || !stat.is_alive();
             let Some(id) = to_pid(stat.pid) else { continue };
             if (is_marked || was_launcher)
