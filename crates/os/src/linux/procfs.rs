@@ -85,28 +85,32 @@ pub(super) enum Marked {
     Yes(String),
     /// It has none, or its environment may not be read.
     No,
-    /// It is just becoming another program: for a moment its environment is not there.
+    /// It is just becoming another program, or has just ended: its environment is not there.
     NotNow,
 }
 
 /// Looks for the marker of one process.
 pub(super) fn marked(pid: u32) -> Marked {
-    let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { return Marked::No };
+    let environ = match std::fs::read(format!("/proc/{pid}/environ")) {
+        Ok(environ) => environ,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Marked::No,
+        Err(_) => return Marked::NotNow,
+    };
     match marker_in(&environ) {
         Some(text) => Marked::Yes(text.to_owned()),
-        None if environ.is_empty() && is_between_programs(pid) => Marked::NotNow,
+        None if environ.is_empty() && lacks_environment(pid) => Marked::NotNow,
         None => Marked::No,
     }
 }
 
-/// Whether the process is within execve: its new memory has no environment yet, not even an empty one (`env_end` of
-/// /proc/PID/stat is 0).
-fn is_between_programs(pid: u32) -> bool {
-    let Ok(line) = std::fs::read(format!("/proc/{pid}/stat")) else { return false };
-    let Some(name_end) = line.iter().rposition(|byte| *byte == b')') else { return false };
+/// Whether the process has no environment, not even an empty one: within execve, where its new memory is not filled yet
+/// (`env_end` of /proc/PID/stat is 0), and after its end.
+fn lacks_environment(pid: u32) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/stat")) else { return true };
+    let Some(name_end) = line.iter().rposition(|byte| *byte == b')') else { return true };
     let mut fields = line[name_end + 1..].split(|byte| *byte == b' ').filter(|field| !field.is_empty());
-    // Field 51 in proc(5); the state, field 3, is the first here. A zombie has no memory at all and never will.
-    fields.next().is_some_and(|state| state != b"Z" && state != b"X") && fields.nth(47) == Some(b"0")
+    // Field 51 in proc(5); the state, field 3, is the first here.
+    fields.next().is_none_or(|state| state == b"Z" || state == b"X") || fields.nth(47) == Some(b"0")
 }
 
 fn marker_in(environ: &[u8]) -> Option<&str> {

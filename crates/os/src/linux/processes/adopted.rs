@@ -12,7 +12,7 @@ use mainstay_types::SpawnId;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
-use crate::linux::procfs::{HostId, Marked, Marker, Stat, Table, marked, stat, to_pid};
+use crate::linux::procfs::{self, HostId, Marked, Marker, Stat, Table, marked, stat, to_pid};
 
 /// An ended child in the host's own session was made by code in this process, which waits for it itself. One that
 /// nobody has waited for this long never will be.
@@ -27,7 +27,7 @@ const MAX_PASSES: u32 = 20;
 enum Whose {
     Of(SpawnId),
     Nobodys,
-    /// It was within execve whenever it was looked at.
+    /// It was within execve, or ending, when it was looked at.
     Unclear,
 }
 
@@ -207,6 +207,7 @@ pub(super) fn owner_of(stat: &Stat, mains: &HashMap<u32, SpawnId>, host: &HostId
         match whose_is(stat, mains, host) {
             Whose::Of(spawn) => return Some(spawn),
             Whose::Nobodys => return None,
+            Whose::Unclear if procfs::stat(stat.pid).is_none_or(|now| !now.is_alive()) => return None,
             Whose::Unclear => std::thread::sleep(Duration::from_micros(100)),
         }
     }
