@@ -80,7 +80,7 @@ impl std::fmt::Display for Notice {
     }
 }
 
-/// Serves `router` (see [`crate::router`]) until `shutdown`, then ends followers, gives requests under way two
+/// Serves `router` (see [`crate::router()`]) until `shutdown`, then ends followers, gives requests under way two
 /// seconds, and returns. Dropping the future closes everything at once.
 pub async fn serve(listener: ControlListener, router: Router, shutdown: impl Future<Output = ()>) {
     serve_with_notices(listener, router, shutdown, |_| ()).await;

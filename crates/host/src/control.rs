@@ -132,7 +132,7 @@ impl HostHandle {
         Err(Problem::no_such_service(name, known))
     }
 
-    fn log_query(&self, query: LogsQuery) -> Result<Query, Problem> {
+    fn log_query(&self, query: &LogsQuery) -> Result<Query, Problem> {
         let mut services = Vec::new();
         for service in &query.service {
             self.check_service(service)?;
@@ -242,7 +242,7 @@ impl ControlPlane for HostHandle {
     }
 
     async fn logs(&self, query: LogsQuery) -> Result<Vec<LogEntry>, Problem> {
-        let mut query = self.log_query(query)?;
+        let mut query = self.log_query(&query)?;
         query.last = Some(query.last.unwrap_or(MAX_LOG_ENTRIES).min(MAX_LOG_ENTRIES));
         let dir = self.inner.logs_dir.clone();
         let read = move || -> Result<Vec<LogEntry>, mainstay_logs::read::ReadError> {
@@ -256,7 +256,7 @@ impl ControlPlane for HostHandle {
 
     async fn follow_logs(&self, query: LogsQuery) -> Result<LogStream, Problem> {
         let from_now = query.since.is_none() && query.last.is_none();
-        let mut query = self.log_query(query)?;
+        let mut query = self.log_query(&query)?;
         query.last =
             Some(if from_now { 0 } else { query.last.unwrap_or(MAX_LOG_ENTRIES).min(MAX_LOG_ENTRIES) });
         let dir = self.inner.logs_dir.clone();

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::control::{HostHandle, StopBlocker};
 use crate::error::HostError;
 use crate::event_store::EventStore;
-use crate::launch_spec::{self, PrepareError};
+use crate::launch_spec::{PrepareError, Surroundings};
 use crate::message::{Message, RunAs};
 use crate::paths::Paths;
 use crate::publish::{Observer, Publisher};
@@ -84,7 +84,7 @@ pub struct Host {
     runs: Runs,
     waiters: Waiters,
     replica_of: BTreeMap<SpawnId, ReplicaId>,
-    prepared: BTreeMap<ReplicaId, Launch>,
+    surroundings: Surroundings,
     clock: Instant,
     only: Vec<ServiceName>,
     end_when_settled: bool,
@@ -170,6 +170,7 @@ impl Host {
         crate::control::serve(listener, handle.clone());
         Ok(Self {
             machine: StackMachine::new(Arc::clone(&stack), seed),
+            surroundings: Surroundings::of(&stack.name),
             processes,
             capture,
             store,
@@ -181,7 +182,6 @@ impl Host {
             waiters: Waiters::new(Arc::clone(&stack)),
             stack,
             replica_of: BTreeMap::new(),
-            prepared: BTreeMap::new(),
             clock: Instant::now(),
             only,
             end_when_settled,
@@ -221,10 +221,16 @@ impl Host {
     /// stopped may be started again, so the host stays.
     fn is_finished(&self) -> bool {
         self.machine.is_settled()
-            && self
-                .machine
-                .services()
-                .all(|service| matches!(service.state, State::Completed | State::Failed))
+            && self.machine.services().all(|service| match service.state {
+                State::Completed | State::Failed => true,
+                State::Stopped => matches!(service.reason, Reason::NotWanted | Reason::NotRestarted(_)),
+                State::Waiting
+                | State::Starting
+                | State::Ready
+                | State::Unready
+                | State::Backoff
+                | State::Stopping => false,
+            })
     }
 
     /// Waits for the next thing to happen, and handles all that has happened by then.
@@ -370,9 +376,10 @@ impl Host {
             }
             Message::GateAnswered { check, outcome } => self.tell(Event::GateAnswered { check, outcome }),
             Message::RunCommand { run_as, command, timeout, reply } => {
-                let prepared = self.stack.service(run_as.service.as_str()).map(|service| {
-                    launch_spec::prepare_command(&self.stack.name, service, run_as.index, &command)
-                });
+                let prepared = self
+                    .stack
+                    .service(run_as.service.as_str())
+                    .map(|service| self.surroundings.prepare_command(service, run_as.index, &command));
                 match prepared {
                     Some(Ok(launch)) => {
                         let spawn = self.runs.begin(timeout, reply);
@@ -460,20 +467,12 @@ impl Host {
         self.publisher.record(record);
     }
 
-    /// The request that starts this replica. Where nothing of it can change between two starts it is made once:
-    /// looking up accounts and reading files costs more than a restart may.
-    fn prepare(&mut self, replica: &ReplicaId) -> Result<Launch, PrepareError> {
-        if let Some(launch) = self.prepared.get(replica) {
-            return Ok(launch.clone());
-        }
+    /// The request that starts this replica.
+    fn prepare(&self, replica: &ReplicaId) -> Result<Launch, PrepareError> {
         let Some(service) = self.stack.service(replica.service.as_str()) else {
             unreachable!("the machine launches only what the stack declares");
         };
-        let launch = launch_spec::prepare(&self.stack.name, service, replica.index)?;
-        if service.env_files.is_empty() && service.user.is_none() && service.group.is_none() {
-            self.prepared.insert(replica.clone(), launch.clone());
-        }
-        Ok(launch)
+        self.surroundings.prepare(service, replica.index)
     }
 
     async fn finish(mut self) -> HostOutcome {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mainstay_config::{EnvFileError, Service};
-use mainstay_os::{Account, Identity, IdentityError, Launch};
+use mainstay_os::{Account, IdentityError, Launch};
 use mainstay_types::{CommandLine, LaunchFailure, LaunchStep, StackName};
 
 /// The search path of a service whose host has none itself; the default of Debian's login(1) for root.
@@ -96,35 +96,94 @@ fn system_message(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// Builds the request that starts replica `index` of `service`. Reads the `env_file`s, so that a changed file counts
-/// at the next start.
-pub(crate) fn prepare(stack: &StackName, service: &Service, index: u32) -> Result<Launch, PrepareError> {
-    let identity = mainstay_os::resolve_identity(service.user.as_deref(), service.group.as_deref())?;
-    let account = mainstay_os::account(identity.as_ref());
-    let env = environment(stack, service, index, &account)?;
-    Ok(launch(&service.command, service, identity, env))
+/// What all launches of one host share: looked up once, because a restart must not cost a look at the user database.
+pub(crate) struct Surroundings {
+    stack: StackName,
+    /// The variables of the host, any of which may be passed on.
+    host_env: Vec<(OsString, OsString)>,
+    /// Who the host is.
+    own_account: Account,
 }
 
-/// The same surroundings for another command of the service: an exec probe or gate.
-pub(crate) fn prepare_command(
-    stack: &StackName,
-    service: &Service,
-    index: u32,
-    command: &CommandLine,
-) -> Result<Launch, PrepareError> {
-    let prepared = prepare(stack, service, index)?;
-    Ok(Launch {
-        program: command.program.clone().into(),
-        args: command.args.iter().map(OsString::from).collect(),
-        ..prepared
-    })
+impl Surroundings {
+    /// Takes the environment of this process as it is now.
+    pub(crate) fn of(stack: &StackName) -> Self {
+        Self {
+            stack: stack.clone(),
+            host_env: std::env::vars_os().collect(),
+            own_account: mainstay_os::account(None),
+        }
+    }
+
+    /// Builds the request that starts replica `index` of `service`. Reads the `env_file`s and looks the account up each
+    /// time, so that what changed counts at the next start.
+    pub(crate) fn prepare(&self, service: &Service, index: u32) -> Result<Launch, PrepareError> {
+        self.prepare_command(service, index, &service.command)
+    }
+
+    /// The same for another command of the service: an exec probe or gate.
+    pub(crate) fn prepare_command(
+        &self,
+        service: &Service,
+        index: u32,
+        command: &CommandLine,
+    ) -> Result<Launch, PrepareError> {
+        let identity = mainstay_os::resolve_identity(service.user.as_deref(), service.group.as_deref())?;
+        let env = match &identity {
+            None => self.environment(service, index, &self.own_account)?,
+            Some(_) => self.environment(service, index, &mainstay_os::account(identity.as_ref()))?,
+        };
+        Ok(Launch {
+            program: command.program.clone().into(),
+            args: command.args.iter().map(OsString::from).collect(),
+            env: env.into_iter().collect(),
+            workdir: service.workdir.clone(),
+            identity,
+            open_files: service.limits.open_files,
+        })
+    }
+
+    fn environment(
+        &self,
+        service: &Service,
+        index: u32,
+        account: &Account,
+    ) -> Result<BTreeMap<OsString, OsString>, PrepareError> {
+        let mut env = BTreeMap::new();
+        env.insert("PATH".into(), DEFAULT_PATH.into());
+        for (name, value) in &self.host_env {
+            if service.inherit_env || is_passed_on(&name.to_string_lossy()) {
+                env.insert(name.clone(), value.clone());
+            }
+        }
+        for (name, value) in [
+            ("HOME", account.home.as_os_str()),
+            ("USER", OsStr::new(&account.name)),
+            ("LOGNAME", OsStr::new(&account.name)),
+            ("SHELL", account.shell.as_os_str()),
+            ("MAINSTAY_STACK", OsStr::new(self.stack.as_str())),
+            ("MAINSTAY_SERVICE", OsStr::new(service.name.as_str())),
+            ("MAINSTAY_REPLICA", OsStr::new(&index.to_string())),
+        ] {
+            env.insert(name.into(), value.to_owned());
+        }
+        for path in &service.env_files {
+            for (name, value) in read_env_file(path)? {
+                env.insert(name.into(), value.into());
+            }
+        }
+        for (name, value) in &service.env {
+            env.insert(name.into(), value.into());
+        }
+        Ok(env)
+    }
 }
 
 /// What `mainstay check` looks at beyond the file: that everything a launch needs is there now.
 #[must_use]
 pub fn preflight(stack: &StackName, service: &Service) -> Vec<PrepareError> {
     let mut errors = Vec::new();
-    let launch = match prepare(stack, service, 0) {
+    let launch = match Surroundings::of(stack).prepare(service, 0) {
         Ok(launch) => Some(launch),
         Err(error) => {
             errors.push(error);
@@ -145,57 +204,6 @@ pub fn preflight(stack: &StackName, service: &Service) -> Vec<PrepareError> {
         }
     }
     errors
-}
-
-fn launch(
-    command: &CommandLine,
-    service: &Service,
-    identity: Option<Identity>,
-    env: BTreeMap<OsString, OsString>,
-) -> Launch {
-    Launch {
-        program: command.program.clone().into(),
-        args: command.args.iter().map(OsString::from).collect(),
-        env: env.into_iter().collect(),
-        workdir: service.workdir.clone(),
-        identity,
-        open_files: service.limits.open_files,
-    }
-}
-
-fn environment(
-    stack: &StackName,
-    service: &Service,
-    index: u32,
-    account: &Account,
-) -> Result<BTreeMap<OsString, OsString>, PrepareError> {
-    let mut env = BTreeMap::new();
-    env.insert("PATH".into(), DEFAULT_PATH.into());
-    for (name, value) in std::env::vars_os() {
-        if service.inherit_env || is_passed_on(&name.to_string_lossy()) {
-            env.insert(name, value);
-        }
-    }
-    for (name, value) in [
-        ("HOME", account.home.clone().into_os_string()),
-        ("USER", account.name.clone().into()),
-        ("LOGNAME", account.name.clone().into()),
-        ("SHELL", account.shell.clone().into_os_string()),
-        ("MAINSTAY_STACK", stack.as_str().into()),
-        ("MAINSTAY_SERVICE", service.name.as_str().into()),
-        ("MAINSTAY_REPLICA", index.to_string().into()),
-    ] {
-        env.insert(name.into(), value);
-    }
-    for path in &service.env_files {
-        for (name, value) in read_env_file(path)? {
-            env.insert(name.into(), value.into());
-        }
-    }
-    for (name, value) in &service.env {
-        env.insert(name.into(), value.into());
-    }
-    Ok(env)
 }
 
 fn is_passed_on(name: &str) -> bool {

@@ -7,7 +7,7 @@
 //!
 //! | who | does | is told by | ends |
 //! |---|---|---|---|
-//! | the loop ([`Host::run`]) | owns the state, performs effects | process news, [`message::Message`]s, deadlines | when the stack is over |
+//! | the loop ([`Host::run`]) | owns the state, performs effects | process news, messages, deadlines | when the stack is over |
 //! | publisher (task) | turns records into events: record, followers, terminal | a channel from the loop | told to close |
 //! | API (task, one a connection) | asks the loop, reads record and logs | the control socket | with the runtime |
 //! | one task a probe or gate check under way | performs it, answers once | – | with its answer or time limit |

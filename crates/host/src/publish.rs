@@ -124,7 +124,11 @@ impl Task {
                         Event { service, replica, reason: Some(text), ..Event::new(EventKind::Log, at) };
                     self.publish(event);
                 }
-                Outgoing::Detach(spawn) => self.capture.detach(spawn).await,
+                Outgoing::Detach(spawn) => {
+                    // Nobody waits for it: the capture takes its requests in order, and finishes them when it is closed.
+                    let capture = self.capture.clone();
+                    tokio::spawn(async move { capture.detach(spawn).await });
+                }
                 Outgoing::Close => return,
             }
             let lost = self.store.take_lost();
@@ -171,11 +175,11 @@ impl Task {
                 Event { pid: Some(pid), ..of_replica(EventKind::Spawned, at, &replica) }
             }
             Record::Exited { replica, spawn, exit, ran, requested } => {
-                let settled =
-                    tokio::time::timeout(SETTLE_LIMIT, self.capture.settle(spawn, LAST_LINES)).await;
                 let lines = if requested {
                     None
                 } else {
+                    let settled =
+                        tokio::time::timeout(SETTLE_LIMIT, self.capture.settle(spawn, LAST_LINES)).await;
                     let lines: Vec<String> = settled.unwrap_or_default().iter().map(printable).collect();
                     self.last_lines.insert(replica.clone(), lines.clone());
                     Some(lines)

@@ -19,7 +19,7 @@ pub use identity::{account, is_root, resolve_identity, uid, user_home};
 pub use launcher::run_launcher_if_asked;
 pub use leftovers::end_leftovers_of_earlier_host;
 pub(crate) use limits::original_open_files_limit;
-pub use limits::raise_open_files_limit;
+pub use limits::{keep_memory_small, raise_open_files_limit};
 pub use output::{Output, OutputPipe};
 pub use processes::Processes;
 pub use usage::{pid_exists, tree_usage};

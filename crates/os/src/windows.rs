@@ -17,6 +17,9 @@ use crate::{
 /// There is no launcher on Windows: a child is made inside its job by the host itself.
 pub const fn run_launcher_if_asked() {}
 
+/// Nothing to tell the allocator here.
+pub const fn keep_memory_small() {}
+
 /// The account of this process.
 #[must_use]
 pub fn account(_identity: Option<&Identity>) -> crate::Account {

@@ -64,7 +64,7 @@ fn say(global: &Global, reply: &CommandReply) {
     match reply.outcome {
         CommandOutcome::Done | CommandOutcome::Accepted if global.quiet => {}
         CommandOutcome::Done | CommandOutcome::Accepted => {
-            anstream::println!("{} {}", paint(GOOD, "ok"), reply.message)
+            anstream::println!("{} {}", paint(GOOD, "ok"), reply.message);
         }
         CommandOutcome::Failed => anstream::eprintln!("{} {}", paint(BAD, "error:"), reply.message),
         CommandOutcome::TimedOut => anstream::eprintln!("{} {}", paint(WARN, "timed out:"), reply.message),

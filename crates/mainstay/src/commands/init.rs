@@ -1,6 +1,7 @@
 //! `mainstay init`: writes a commented `mainstay.toml`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use mainstay_types::{ExitCode, StackName};
 
@@ -15,19 +16,7 @@ pub(crate) fn init(global: &Global, command: &[String]) -> Result<(), Failure> {
         std::path::absolute(&file).ok().and_then(|file| Some(file.parent()?.file_name()?.to_owned()));
     let stack = StackName::from_folder(&folder.unwrap_or_default().to_string_lossy());
     let text = mainstay_config::template(Some(command).filter(|command| !command.is_empty()), stack.as_str());
-    let mut out = std::fs::File::create_new(&file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Failure::new(
-            ExitCode::Failed,
-            format!(
-                "{} is there already and stays as it is\n  next: edit it, or name another with -f",
-                file.display()
-            ),
-        ),
-        std::io::ErrorKind::PermissionDenied => {
-            Failure::new(ExitCode::NotPermitted, format!("cannot create {}: {error}", file.display()))
-        }
-        _ => Failure::new(ExitCode::Failed, format!("cannot create {}: {error}", file.display())),
-    })?;
+    let mut out = std::fs::File::create_new(&file).map_err(|error| cannot_create(&file, &error))?;
     out.write_all(text.as_bytes()).map_err(|error| {
         // Half a file would be refused by every later command; as it is new, nothing of the user's is lost.
         let _ = std::fs::remove_file(&file);
@@ -39,4 +28,16 @@ pub(crate) fn init(global: &Global, command: &[String]) -> Result<(), Failure> {
         anstream::eprintln!("        mainstay run      supervises it here, in the foreground");
     }
     Ok(())
+}
+
+fn cannot_create(file: &Path, error: &std::io::Error) -> Failure {
+    let place = file.display();
+    if error.kind() == ErrorKind::AlreadyExists {
+        let words =
+            format!("{place} is there already and stays as it is\n  next: edit it, or name another with -f");
+        return Failure::new(ExitCode::Failed, words);
+    }
+    let denied = error.kind() == ErrorKind::PermissionDenied;
+    let code = if denied { ExitCode::NotPermitted } else { ExitCode::Failed };
+    Failure::new(code, format!("cannot create {place}: {error}"))
 }

@@ -48,7 +48,7 @@ pub(crate) fn logs(global: &Global, asked: &Asked<'_>) -> Result<(), Failure> {
             let have = if known.is_empty() {
                 "nothing has been written yet".to_owned()
             } else {
-                let names: Vec<&str> = known.iter().map(|service| service.as_str()).collect();
+                let names: Vec<&str> = known.iter().map(ServiceName::as_str).collect();
                 format!("there are logs of {}", names.join(", "))
             };
             let message = format!("there is no log of {name:?} in {}: {have}", dir.display());

@@ -40,6 +40,7 @@ pub(crate) fn run(global: &Global, services: &[String], demo: bool) -> Result<()
         (_, _, true) => Detail::Verbose,
         (false, false, false) => Detail::Normal,
     };
+    mainstay_os::keep_memory_small();
     // Only one thread until the host has set up how it hears of processes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -8,34 +8,34 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Time for anything that should happen at once, generous for a machine busy with other tests.
-pub const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The folder of one test: the file, the state, the socket.
-pub struct Fixture {
+pub(crate) struct Fixture {
     dir: tempfile::TempDir,
     /// More environment for every command.
-    pub env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
 }
 
 impl Fixture {
     /// A folder with this `mainstay.toml`. `@misbehave` in it is the program that misbehaves on request.
-    pub fn new(toml: &str) -> Self {
+    pub(crate) fn new(toml: &str) -> Self {
         let fixture = Self { dir: tempfile::tempdir().unwrap(), env: Vec::new() };
         fixture.write("mainstay.toml", toml);
         fixture
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let misbehave = mainstay_testkit::child::misbehave_path();
         std::fs::write(self.path(name), text.replace("@misbehave", misbehave.to_str().unwrap())).unwrap();
     }
 
     /// A `mainstay` command about this stack.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
         command
             .args(args)
@@ -50,7 +50,7 @@ impl Fixture {
     }
 
     /// Runs a command to its end, two minutes at most.
-    pub fn mainstay(&self, args: &[&str]) -> Output {
+    pub(crate) fn mainstay(&self, args: &[&str]) -> Output {
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = child.id();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -72,7 +72,7 @@ impl Fixture {
     }
 
     /// Starts `mainstay run`, its output in files.
-    pub fn run(&self, args: &[&str]) -> Running<'_> {
+    pub(crate) fn run(&self, args: &[&str]) -> Running<'_> {
         let out = self.path("run.out");
         let err = self.path("run.err");
         let child = self
@@ -85,13 +85,13 @@ impl Fixture {
     }
 
     /// What a log file of a replica holds.
-    pub fn log(&self, replica: &str) -> String {
+    pub(crate) fn log(&self, replica: &str) -> String {
         let path = self.path("state/logs").join(replica).join("current.log");
         String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
     }
 
     /// All events of the record.
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let output = self.mainstay(&["events", "--json", "-n", "100000"]);
         assert!(output.status.success(), "events: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout)
@@ -103,7 +103,7 @@ impl Fixture {
 }
 
 /// A host in the foreground. Killed, with all it supervises, when dropped.
-pub struct Running<'a> {
+pub(crate) struct Running<'a> {
     fixture: &'a Fixture,
     child: Child,
     out: PathBuf,
@@ -111,20 +111,20 @@ pub struct Running<'a> {
 }
 
 impl Running<'_> {
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn out(&self) -> String {
+    pub(crate) fn out(&self) -> String {
         read(&self.out)
     }
 
-    pub fn err(&self) -> String {
+    pub(crate) fn err(&self) -> String {
         read(&self.err)
     }
 
     /// `status --json`, once the host answers.
-    pub fn status(&mut self) -> Value {
+    pub(crate) fn status(&mut self) -> Value {
         let mut last = String::new();
         self.wait_for("the host answers", SOON, |running| {
             let output = running.fixture.mainstay(&["status", "--json"]);
@@ -133,29 +133,29 @@ impl Running<'_> {
         })
     }
 
-    pub fn service(&mut self, name: &str) -> Value {
+    pub(crate) fn service(&mut self, name: &str) -> Value {
         let status = self.status();
         status["services"].as_array().unwrap().iter().find(|service| service["name"] == name).unwrap().clone()
     }
 
-    pub fn state(&mut self, name: &str) -> String {
+    pub(crate) fn state(&mut self, name: &str) -> String {
         self.service(name)["state"].as_str().unwrap().to_owned()
     }
 
-    pub fn main_pid(&mut self, name: &str) -> u32 {
+    pub(crate) fn main_pid(&mut self, name: &str) -> u32 {
         self.wait_for("it has a pid", SOON, |running| running.service(name)["replicas"][0]["pid"].as_u64())
             .try_into()
             .unwrap()
     }
 
-    pub fn wait_state(&mut self, name: &str, state: &str) {
+    pub(crate) fn wait_state(&mut self, name: &str, state: &str) {
         self.wait_for(&format!("{name} is {state}"), SOON, |running| {
             (running.state(name) == state).then_some(())
         });
     }
 
     /// Waits until `probe` gives something; fails with what the host printed.
-    pub fn wait_for<T>(
+    pub(crate) fn wait_for<T>(
         &mut self,
         what: &str,
         limit: Duration,
@@ -176,17 +176,17 @@ impl Running<'_> {
         }
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
 
     /// Waits for the end of the host.
-    pub fn wait_end(&mut self) -> ExitStatus {
+    pub(crate) fn wait_end(&mut self) -> ExitStatus {
         self.wait_for("the host ends", Duration::from_secs(60), |running| running.child.try_wait().unwrap())
     }
 
     /// Asks for an orderly stop and waits for it.
-    pub fn stop(mut self) -> (ExitStatus, String) {
+    pub(crate) fn stop(mut self) -> (ExitStatus, String) {
         self.signal("TERM");
         let status = self.wait_end();
         (status, self.out())
@@ -204,13 +204,13 @@ impl Drop for Running<'_> {
 }
 
 /// Sends a signal by name.
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(status.success(), "kill -{name} {pid}");
 }
 
 /// Whether a process of this pid is there and no zombie.
-pub fn alive(pid: u32) -> bool {
+pub(crate) fn alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|stat| stat.rsplit(") ").next().and_then(|rest| rest.chars().next()))
@@ -230,11 +230,11 @@ fn read(path: &Path) -> String {
 }
 
 /// The text of a finished command's stderr.
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The text of a finished command's stdout.
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -30,3 +30,13 @@ pub fn raise_open_files_limit() -> io::Result<(u64, u64)> {
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     Ok((soft, hard))
 }
+
+/// Tells the allocator to keep one heap for all threads and to give free memory back early: a host has a few threads
+/// that allocate little each, and lives for months. mallopt(3); without effect where the C library is not glibc.
+pub fn keep_memory_small() {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in [(libc::M_ARENA_MAX, 1), (libc::M_TRIM_THRESHOLD, 64 * 1024)] {
+        // SAFETY: mallopt only sets numbers of the allocator; a value it does not take changes nothing.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
