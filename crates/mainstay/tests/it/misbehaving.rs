@@ -202,3 +202,36 @@ fn when_the_host_is_killed_its_services_end() {
         "[service.web]\ncommand = \"sh -c 'trap : TERM HUP; while :; do sleep 1; done'\"\nstop = { grace = \"100ms\" }\n",
     );
 }
+
+#[test]
+fn as_the_first_process_of_a_container_it_reaps_every_orphan() {
+    if !mainstay_os::is_root() {
+        eprintln!("skipped: only root can make a process namespace");
+        return;
+    }
+    let fixture = Fixture::new(
+        r#"
+        [service.orphans]
+        command = '''sh -c '
+            for i in 1 2 3 4 5 6 7 8 9 10; do (true &); (setsid true &); done
+            n=0; while [ $n -lt 500 ]; do
+                zombies=$(grep -l "^State:.Z" /proc/[0-9]*/status 2>/dev/null | wc -l)
+                [ $zombies = 0 ] && break; n=$((n+1)); sleep 0.01
+            done
+            echo "host is $(cat /proc/1/comm), zombies $zombies"' '''
+        kind = "oneshot"
+        "#,
+    );
+    let mainstay = fixture.command(&["run"]);
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(mainstay.get_program()).arg("run");
+    for (name, value) in mainstay.get_envs() {
+        match value {
+            Some(value) => unshare.env(name, value),
+            None => unshare.env_remove(name),
+        };
+    }
+    let output = unshare.current_dir(fixture.path("")).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(fixture.log("orphans").contains("host is mainstay, zombies 0"), "{}", fixture.log("orphans"));
+}
