@@ -153,13 +153,36 @@ impl HostHandle {
     }
 }
 
-/// Answers the API in the background until the host ends.
-pub(crate) fn serve(listener: ControlListener, handle: HostHandle) -> tokio::task::JoinHandle<()> {
-    let publisher = handle.inner.publisher.clone();
-    let router = mainstay_api::router(handle);
-    tokio::spawn(mainstay_api::serve_with_notices(listener, router, std::future::pending(), move |notice| {
-        publisher.notice(None, notice.to_string());
-    }))
+/// The API's server, in the background.
+pub(crate) struct Server {
+    shutdown: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// Answers until [`Server::end`].
+    pub(crate) fn start(listener: ControlListener, handle: HostHandle) -> Self {
+        let publisher = handle.inner.publisher.clone();
+        let router = mainstay_api::router(handle);
+        let (shutdown, asked) = oneshot::channel();
+        let task = tokio::spawn(mainstay_api::serve_with_notices(
+            listener,
+            router,
+            async move {
+                // A host that is dropped instead of ended ends the server, too.
+                let _ = asked.await;
+            },
+            move |notice| publisher.notice(None, notice.to_string()),
+        ));
+        Self { shutdown, task }
+    }
+
+    /// Lets followers end in order and requests under way finish, `limit` at most.
+    pub(crate) async fn end(self, limit: Duration) {
+        // A server that has ended by itself needs no telling.
+        let _ = self.shutdown.send(());
+        let _ = tokio::time::timeout(limit, self.task).await;
+    }
 }
 
 impl ControlPlane for HostHandle {

@@ -19,7 +19,7 @@ use mainstay_probes::ExecAnswer;
 use mainstay_types::{ProbeAction, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
 use tokio::sync::mpsc;
 
-use crate::control::{HostHandle, StopBlocker};
+use crate::control::{HostHandle, Server, StopBlocker};
 use crate::error::HostError;
 use crate::event_store::EventStore;
 use crate::launch_spec::{PrepareError, Surroundings};
@@ -34,6 +34,8 @@ use crate::waiters::{Request, Waiters};
 const BATCH: usize = 256;
 /// Time for the last events to reach the disk when the host ends.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// Time for requests under way when the host ends: what waits for a command has been answered by then.
+const SERVER_LIMIT: Duration = Duration::from_secs(3);
 /// How long a gate's command may take when it has no other limit: the cap of the back-off between two tries.
 const GATE_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -81,6 +83,7 @@ pub struct Host {
     publishing: tokio::task::JoinHandle<()>,
     messages: mpsc::UnboundedReceiver<Message>,
     handle: HostHandle,
+    server: Server,
     runs: Runs,
     waiters: Waiters,
     replica_of: BTreeMap<SpawnId, ReplicaId>,
@@ -167,7 +170,7 @@ impl Host {
             paths.logs_dir(),
             unit,
         );
-        crate::control::serve(listener, handle.clone());
+        let server = Server::start(listener, handle.clone());
         Ok(Self {
             machine: StackMachine::new(Arc::clone(&stack), seed),
             surroundings: Surroundings::of(&stack.name),
@@ -178,6 +181,7 @@ impl Host {
             publishing,
             messages,
             handle,
+            server,
             runs: Runs::new(sender),
             waiters: Waiters::new(Arc::clone(&stack)),
             stack,
@@ -484,10 +488,14 @@ impl Host {
             .collect();
         self.waiters.answer(&self.machine, self.now());
         self.processes.shutdown().await;
-        let Self { capture, store, publisher, publishing, stop_requested, .. } = self;
+        let Self { capture, store, publisher, publishing, server, stop_requested, messages, waiters, .. } =
+            self;
+        // Whoever still asks is told that the host is ending.
+        drop((messages, waiters));
         publisher.close();
         // A log that cannot be written holds each exit back for a while; the host's end is not held back for long.
         let _ = tokio::time::timeout(CLOSE_LIMIT, publishing).await;
+        server.end(SERVER_LIMIT).await;
         capture.close().await;
         store.close(CLOSE_LIMIT);
         HostOutcome { failed, stopped: stop_requested }
