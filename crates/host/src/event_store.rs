@@ -307,3 +307,72 @@ impl Writer {
         transaction.commit()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mainstay_api::EventKind;
+    use mainstay_types::Timestamp;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn event(id: i64, service: &str) -> Event {
+        Event { id, service: Some(service.to_owned()), ..Event::new(EventKind::State, Timestamp::UNIX_EPOCH) }
+    }
+
+    fn ids(events: &[Event]) -> Vec<i64> {
+        events.iter().map(|event| event.id).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_appended_is_read_back_in_order_and_by_filter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.db");
+        let (store, newest, put_aside) = EventStore::open(&path).unwrap();
+        assert_eq!((newest, put_aside), (0, None));
+        for id in 1..=2500 {
+            store.append(event(id, if id % 2 == 0 { "even" } else { "odd" }));
+        }
+        let all = store.read(EventFilter::default()).await.unwrap();
+        assert_eq!(ids(&all), (1..=2500).collect::<Vec<_>>());
+        let filter = EventFilter { after_id: Some(2000), last: Some(3), service: Some("odd".into()) };
+        assert_eq!(ids(&store.read(filter).await.unwrap()), [2495, 2497, 2499]);
+        store.close(LIMIT);
+
+        // Another host goes on where this one ended; and without a host the record can be read as well.
+        let (store, newest, _) = EventStore::open(&path).unwrap();
+        assert_eq!(newest, 2500);
+        store.close(LIMIT);
+        let filter = EventFilter { last: Some(1), ..EventFilter::default() };
+        assert_eq!(ids(&read_events(&path, &filter).unwrap()), [2500]);
+    }
+
+    #[test]
+    fn a_record_of_a_newer_mainstay_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("PRAGMA user_version = 99;").unwrap();
+        drop(connection);
+        assert!(matches!(EventStore::open(&path), Err(EventStoreError::Newer { found: 99, .. })));
+        assert!(matches!(
+            read_events(&path, &EventFilter::default()),
+            Err(EventStoreError::Newer { found: 99, .. })
+        ));
+    }
+
+    #[test]
+    fn a_full_queue_counts_what_it_cannot_take_and_tells_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _, _) = EventStore::open(&dir.path().join("events.db")).unwrap();
+        store.queued.store(MAX_QUEUED, Ordering::Relaxed);
+        store.append(event(1, "web"));
+        store.append(event(2, "web"));
+        assert_eq!(store.take_lost(), 0, "the record cannot take the news yet");
+        store.queued.store(0, Ordering::Relaxed);
+        assert_eq!(store.take_lost(), 2);
+        assert_eq!(store.take_lost(), 0);
+        store.close(LIMIT);
+    }
+}

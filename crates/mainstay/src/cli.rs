@@ -65,8 +65,8 @@ fn merge(before: Global, after: Global, after_matches: &ArgMatches) -> Global {
   mainstay status --watch                 look at a running stack
   mainstay logs web -f --since 10m        its output, across rotated files
 
-Exit codes: 0 done, 1 it failed, 2 wrong usage or invalid file, 3 no running host or no such service,
-4 timed out, 5 not permitted."
+Exit codes: 0 done, 1 it failed, 2 wrong usage or invalid file,
+3 no running host or no such service, 4 timed out, 5 not permitted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -274,7 +274,8 @@ impl Page {
             State::Unready => format!("{}: {reason}", paint(WARN, "unready")),
             State::Backoff => format!("{}: {reason}", paint(WARN, "backoff")),
             State::Stopping => format!("{}: {reason}", paint(DIM, "stopping")),
-            State::Stopped => paint(DIM, if reason.starts_with("stopped") { reason } else { "stopped" }),
+            State::Stopped if reason.starts_with("stopped") => paint(DIM, reason),
+            State::Stopped => format!("{}: {reason}", paint(DIM, "stopped")),
             State::Completed => format!("{}{took}", paint(GOOD, "completed")),
             State::Failed => format!("{}: {reason}", paint(BAD, "failed")),
         })
@@ -282,7 +283,8 @@ impl Page {
 
     /// Says once that everything is up, when it first is.
     fn all_up(&mut self, event: &Event) -> Option<String> {
-        if self.all_up_told || event.event != EventKind::State || self.detail == Detail::Quiet {
+        let came_up = matches!(event.to.as_deref(), Some("ready" | "completed"));
+        if self.all_up_told || event.event != EventKind::State || !came_up || self.detail == Detail::Quiet {
             return None;
         }
         let up = self
