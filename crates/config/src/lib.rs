@@ -38,7 +38,7 @@ pub use decode::{MAX_FILE_BYTES, decode};
 pub use diagnostic::{ConfigCause, Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
 pub use env_file::{EnvFileError, parse_env_file};
 pub use json_schema::json_schema;
-pub use parse::{Input, parse};
+pub use parse::{Input, parse, stack_name};
 pub use reference::reference_markdown;
 pub use stack::{
     Backoff, Condition, Gate, GiveUp, Kind, Limits, LogPolicy, Need, Probe, RestartPolicy, RestartWhen,

@@ -35,6 +35,21 @@ impl std::fmt::Debug for Input<'_> {
     }
 }
 
+/// The name of the stack that a file describes, whatever else is wrong with it: for finding the host that runs an
+/// earlier state of the file. `None` when the name cannot be told: the file is no TOML, or its name is none, or is
+/// made from variables.
+#[must_use]
+pub fn stack_name(input: &Input<'_>) -> Option<StackName> {
+    let (root, errors) = DeTable::parse_recoverable(input.text);
+    match root.get_ref().get("stack").map(Spanned::get_ref) {
+        Some(DeValue::String(name)) => StackName::parse(name).ok(),
+        None if errors.is_empty() => {
+            Some(StackName::from_folder(&input.file.parent()?.file_name()?.to_string_lossy()))
+        }
+        Some(_) | None => None,
+    }
+}
+
 /// Reads, checks and resolves a file. On failure all its errors are there, in the order of the file.
 pub fn parse(input: &Input<'_>) -> Result<Stack, Diagnostics> {
     let Input { text, file, env } = *input;

@@ -1,7 +1,7 @@
 //! The host: one loop that owns the stack's state. It tells the machine what happened, performs the effects it
 //! answers with, and waits for the next thing to happen or the next deadline. Nothing here decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -269,12 +269,12 @@ impl Host {
 
     /// Tells the machine and performs what it answers. An effect that fails at once becomes the next event.
     fn tell(&mut self, event: Event) {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
             let now = self.now();
             for effect in self.machine.handle(event, now) {
                 if let Some(answer) = self.perform(effect) {
-                    events.push(answer);
+                    events.push_back(answer);
                 }
             }
         }

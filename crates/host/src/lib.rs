@@ -33,6 +33,6 @@ pub use error::HostError;
 pub use event_store::{EventFilter, EventStoreError, read_events};
 pub use host::{Host, HostOptions, HostOutcome};
 pub use launch_spec::{PrepareError, preflight};
-pub use load::{LoadError, load};
+pub use load::{LoadError, load, stack_name};
 pub use paths::{Paths, RUNTIME_DIR_VARIABLE, STATE_DIR_VARIABLE};
 pub use publish::{LAST_LINES, Observer};

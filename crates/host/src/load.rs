@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mainstay_config::{Diagnostics, Stack};
+use mainstay_types::StackName;
 
 use crate::paths::folder_of;
 
@@ -42,6 +43,14 @@ pub fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Stack, 
     let text = mainstay_config::decode(&bytes, &file).map_err(LoadError::Invalid)?;
     mainstay_config::parse(&mainstay_config::Input { text: &text, file: &file, env })
         .map_err(LoadError::Invalid)
+}
+
+/// The name of the stack of a file that need not be valid otherwise; `None` when even that cannot be read from it.
+#[must_use]
+pub fn stack_name(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Option<StackName> {
+    let file = canonical_folder(&std::path::absolute(file).ok()?);
+    let text = mainstay_config::decode(&std::fs::read(&file).ok()?, &file).ok()?;
+    mainstay_config::stack_name(&mainstay_config::Input { text: &text, file: &file, env })
 }
 
 /// The file with its folder's real path, so that the stack named after the folder is the same from everywhere.

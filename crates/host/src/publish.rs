@@ -20,6 +20,8 @@ use crate::event_store::EventStore;
 pub const LAST_LINES: usize = 10;
 /// How long an exit may be held back for its output. A log that cannot be written must not silence the events.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+/// The log may read a program's first line this much before the loop has noted its start.
+const ATTACH_SLACK: Duration = Duration::from_millis(1);
 /// Events a slow follower may be behind before it is sent back to the record.
 const FOLLOWER_LAG: usize = 1024;
 
@@ -180,7 +182,11 @@ impl Task {
                 } else {
                     let settled =
                         tokio::time::timeout(SETTLE_LIMIT, self.capture.settle(spawn, LAST_LINES)).await;
-                    let lines: Vec<String> = settled.unwrap_or_default().iter().map(printable).collect();
+                    // Only of this start: what came before it belongs to another failure.
+                    let begun = at.checked_sub(ran + ATTACH_SLACK).unwrap_or(at);
+                    let of_this_start = |line: &&LogLine| line.at >= begun;
+                    let lines: Vec<String> =
+                        settled.unwrap_or_default().iter().filter(of_this_start).map(printable).collect();
                     self.last_lines.insert(replica.clone(), lines.clone());
                     Some(lines)
                 };

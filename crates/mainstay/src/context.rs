@@ -47,10 +47,8 @@ pub(crate) fn load_failure(error: &LoadError) -> Failure {
             let color = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
             let count = diagnostics.list.len() + diagnostics.omitted;
             let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
-            Failure::new(
-                ExitCode::Usage,
-                format!("{}\n{errors}; nothing was changed", diagnostics.render(color)),
-            )
+            let message = format!("{}\n{errors}; nothing was changed", diagnostics.render(color));
+            Failure { message, code: ExitCode::Usage, headed: true }
         }
     }
 }
@@ -67,11 +65,17 @@ pub(crate) fn addressed(global: &Global) -> Result<Addressed, Failure> {
             .map_err(|error| Failure::new(ExitCode::Usage, format!("--stack {name:?}: {error}")))?,
         None => match mainstay_host::load(&file_path(global), &env) {
             Ok(stack) => stack.name,
-            Err(error) => {
-                let mut failure = load_failure(&error);
-                failure.message.push_str("\n  or name the running stack with --stack NAME");
-                return Err(failure);
-            }
+            // What else is wrong with the file does not matter to a host that runs.
+            Err(error) => match mainstay_host::stack_name(&file_path(global), &env) {
+                Some(name) => name,
+                None => {
+                    let mut failure = load_failure(&error);
+                    failure
+                        .message
+                        .push_str("\n  next: mend the file, or name the running stack with --stack NAME");
+                    return Err(failure);
+                }
+            },
         },
     };
     let paths = Paths::of(&name, &env);

@@ -10,21 +10,23 @@ pub(crate) struct Failure {
     /// For stderr; empty when everything has been said already.
     pub(crate) message: String,
     pub(crate) code: ExitCode,
+    /// Whether the message begins with its own `error`.
+    pub(crate) headed: bool,
 }
 
 impl Failure {
     pub(crate) fn new(code: ExitCode, message: impl Into<String>) -> Self {
-        Self { message: message.into(), code }
+        Self { message: message.into(), code, headed: false }
     }
 
     /// The error and all its causes.
     pub(crate) fn from_error(code: ExitCode, error: &dyn Error) -> Self {
-        Self { message: chain(error), code }
+        Self { message: chain(error), code, headed: false }
     }
 
     /// Everything has been said already.
     pub(crate) fn silent(code: ExitCode) -> Self {
-        Self { message: String::new(), code }
+        Self { message: String::new(), code, headed: false }
     }
 }
 

@@ -43,7 +43,9 @@ fn main() -> ProcessExitCode {
     match dispatch(&cli) {
         Ok(()) => ExitCode::Done.into(),
         Err(failure) => {
-            if !failure.message.is_empty() {
+            if failure.headed {
+                anstream::eprintln!("{}", failure.message);
+            } else if !failure.message.is_empty() {
                 anstream::eprintln!("{} {}", paint(BAD, "error:"), failure.message);
             }
             failure.code.into()

@@ -44,7 +44,7 @@ enum Shown {
     End,
 }
 
-/// The entrance to the printing thread. Cheap to clone; never blocks, except for its own notes.
+/// The entrance to the printing thread. Cheap to clone; never blocks.
 #[derive(Clone)]
 pub(crate) struct Printer {
     queue: SyncSender<Shown>,
@@ -70,13 +70,12 @@ impl Printer {
 
     /// A line of mainstay's own.
     pub(crate) fn note(&self, text: String) {
-        // The thread ends only at `end`.
-        let _ = self.queue.send(Shown::Note(text));
+        self.offer(Shown::Note(text), 1);
     }
 
-    /// Shows what is waiting and ends the thread.
+    /// Shows what is waiting and ends the thread. One that is stuck in a terminal that takes nothing is left to itself.
     pub(crate) fn end(&self) {
-        let _ = self.queue.send(Shown::End);
+        self.offer(Shown::End, 0);
     }
 
     fn offer(&self, shown: Shown, lines: usize) {

@@ -1,5 +1,7 @@
 //! How things look: colours by meaning, and a colour of its own for each service.
 
+use std::io::Write;
+
 use anstyle::{AnsiColor, Style};
 use mainstay_types::State;
 
@@ -42,6 +44,12 @@ pub(crate) fn state_style(state: State) -> Style {
 /// Puts `text` into `style`; the stream it is printed to takes the codes out again where there are no colours.
 pub(crate) fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
+}
+
+/// Prints text to standard output; false when nobody reads any more, which is no error of ours.
+pub(crate) fn print(text: &str) -> bool {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
 
 /// A program's line made safe for a terminal: control characters other than tab are shown as `\x1b` and the like, and

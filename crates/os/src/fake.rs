@@ -25,7 +25,7 @@ use crate::{Launch, ProcessEvent, ProcessTrees};
 #[derive(Clone, Debug)]
 enum Default {
     Random,
-    Fixed(Behaviour),
+    Fixed(Box<Behaviour>),
 }
 
 /// What is true of one tree that is not gone.
@@ -107,7 +107,7 @@ impl FakeProcesses {
 
     /// How replicas without a behaviour of their own behave from now on, instead of at random.
     pub fn set_default_behaviour(&mut self, behaviour: Behaviour) {
-        self.default = Default::Fixed(behaviour);
+        self.default = Default::Fixed(Box::new(behaviour));
     }
 
     /// The virtual time.
@@ -239,7 +239,7 @@ impl ProcessTrees for FakeProcesses {
     fn launch(&mut self, replica: &ReplicaId, spawn: SpawnId, _launch: Launch) {
         let behaviour = match (self.behaviours.get(replica), &self.default) {
             (Some(own), _) => own.clone(),
-            (None, Default::Fixed(fixed)) => fixed.clone(),
+            (None, Default::Fixed(fixed)) => Behaviour::clone(fixed),
             (None, Default::Random) => Behaviour::random(&mut self.random),
         };
         *self.launched.entry(replica.clone()).or_default() += 1;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::Global;
 use crate::context::{env, file_path, load_failure};
 use crate::failure::{Failure, chain};
-use crate::terminal::{BAD, GOOD, paint};
+use crate::terminal::{BAD, GOOD, paint, print};
 
 /// Prints every error there is: first those of the file, and when it has none, those of what it refers to.
 pub(crate) fn check(global: &Global) -> Result<(), Failure> {
@@ -50,12 +50,12 @@ fn check_references(global: &Global, stack: &Stack) -> Result<(), Failure> {
         if problems.is_empty() && !global.quiet {
             let count = stack.services.len();
             let services = if count == 1 { "1 service".to_owned() } else { format!("{count} services") };
-            anstream::println!(
-                "{} {}: stack {}, {services}",
+            let _ = print(&format!(
+                "{} {}: stack {}, {services}\n",
                 paint(GOOD, "ok"),
                 stack.file.display(),
                 stack.name
-            );
+            ));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::silent(ExitCode::Failed)) }
@@ -82,5 +82,6 @@ fn file_errors(error: &LoadError) -> Vec<Value> {
 
 fn print_json(stack: Option<&Stack>, errors: &[Value]) {
     let document = json!({ "stack": stack.map(|stack| stack.name.as_str()), "valid": errors.is_empty(), "errors": errors });
-    println!("{document:#}");
+    // A reader that has gone needs no answer.
+    let _ = print(&format!("{document:#}\n"));
 }

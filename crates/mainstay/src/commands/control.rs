@@ -9,7 +9,7 @@ use crate::cli::{Control, Global};
 use crate::client::{block_on, client, client_failure};
 use crate::context::addressed;
 use crate::failure::Failure;
-use crate::terminal::{BAD, GOOD, WARN, paint};
+use crate::terminal::{BAD, GOOD, WARN, paint, print};
 
 /// How long a start is waited for when the user says nothing: long enough for a database, short enough for a terminal.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,7 +50,9 @@ pub(crate) fn control(global: &Global, verb: Verb, asked: &Control) -> Result<()
         }
         if global.json {
             // The shapes are made of strings and numbers only; such a value always becomes JSON.
-            println!("{}", serde_json::to_string(&replies).unwrap_or_default());
+            let json = serde_json::to_string(&replies).unwrap_or_default();
+            // A reader that has gone needs no answer; here and below.
+            let _ = print(&(json + "\n"));
         }
         let worst = replies.iter().map(|reply| reply.outcome.exit_code()).max_by_key(|code| *code as u8);
         match worst {
@@ -64,20 +66,27 @@ fn say(global: &Global, reply: &CommandReply) {
     match reply.outcome {
         CommandOutcome::Done | CommandOutcome::Accepted if global.quiet => {}
         CommandOutcome::Done | CommandOutcome::Accepted => {
-            anstream::println!("{} {}", paint(GOOD, "ok"), reply.message);
+            let _ = print(&format!("{} {}\n", paint(GOOD, "ok"), reply.message));
         }
         CommandOutcome::Failed => anstream::eprintln!("{} {}", paint(BAD, "error:"), reply.message),
         CommandOutcome::TimedOut => anstream::eprintln!("{} {}", paint(WARN, "timed out:"), reply.message),
     }
 }
 
-/// What the service wrote last, under the reason why it did not come up.
+/// What the service wrote last, under the reason why it did not come up. The event that carries it comes when the log
+/// is complete, which may be a moment after the answer: it is waited for, a second at most.
 async fn show_last_lines(client: &mainstay_api::Client, name: &str) {
-    let query = mainstay_api::EventsQuery { service: Some(name.to_owned()), limit: Some(20), after_id: None };
-    // Without its last lines the failure has been told all the same.
-    let Ok(events) = client.events(&query).await else { return };
-    let lines = events.iter().rev().find_map(|event| event.lines.as_ref());
-    for line in lines.into_iter().flatten() {
-        anstream::eprintln!("  {name} | {line}");
+    let query = mainstay_api::EventsQuery { service: Some(name.to_owned()), limit: Some(1), after_id: None };
+    for _ in 0..20 {
+        // Without its last lines the failure has been told all the same.
+        let Ok(events) = client.events(&query).await else { return };
+        let last = events.last().filter(|event| event.to.as_deref() == Some("failed"));
+        if let Some(event) = last {
+            for line in event.lines.iter().flatten() {
+                anstream::eprintln!("  {name} | {line}");
+            }
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

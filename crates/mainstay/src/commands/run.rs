@@ -51,7 +51,7 @@ pub(crate) fn run(global: &Global, services: &[String], demo: bool) -> Result<()
     let outcome = runtime.block_on(supervise(&stack, paths, only, detail, demo.is_some()));
     // A blocking read of a log by a follower that has gone must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    report(&outcome?, detail)
+    report(&outcome?)
 }
 
 fn declared(stack: &Stack, name: &str) -> Result<ServiceName, Failure> {
@@ -107,6 +107,9 @@ async fn supervise(
     let stopping = tokio::spawn(stop_when_asked(stop_requests, handle, printer.clone(), detail));
     let outcome = host.run().await;
     stopping.abort();
+    if let Some(words) = farewell(&outcome).filter(|_| matches!(detail, Detail::Normal | Detail::Verbose)) {
+        printer.note(paint(BOLD, words));
+    }
     printer.end();
     // The thread ends at `end`; a terminal that takes nothing more must not keep the program.
     let limit = std::time::Instant::now() + Duration::from_secs(2);
@@ -202,15 +205,20 @@ fn seconds(duration: Duration) -> String {
     }
 }
 
-fn report(outcome: &HostOutcome, detail: Detail) -> Result<(), Failure> {
-    if outcome.failed.is_empty() || outcome.stopped {
-        if detail == Detail::Normal || detail == Detail::Verbose {
-            let words = if outcome.stopped { "everything has stopped" } else { "everything has completed" };
-            anstream::println!("{}", paint(BOLD, words));
-        }
+/// The last line, when all went well.
+fn farewell(outcome: &HostOutcome) -> Option<&'static str> {
+    match (outcome.stopped, outcome.failed.is_empty()) {
+        (true, _) => Some("everything has stopped"),
+        (false, true) => Some("everything has completed"),
+        (false, false) => None,
+    }
+}
+
+fn report(outcome: &HostOutcome) -> Result<(), Failure> {
+    if farewell(outcome).is_some() {
         return Ok(());
     }
     let lines: Vec<String> =
         outcome.failed.iter().map(|(service, reason)| format!("{service} failed: {reason}")).collect();
-    Err(Failure::new(ExitCode::Failed, lines.join("\n")))
+    Err(Failure::new(ExitCode::Failed, lines.join(&format!("\n{} ", paint(BAD, "error:")))))
 }

@@ -10,7 +10,7 @@ use crate::client::{block_on, client, client_failure};
 use crate::context::addressed;
 use crate::failure::Failure;
 use crate::table::{Cell, Table};
-use crate::terminal::{BOLD, DIM, paint, state_style};
+use crate::terminal::{BOLD, DIM, paint, print, state_style};
 
 /// Pause between two looks with `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -23,12 +23,10 @@ pub(crate) fn status(global: &Global, services: &[String], watch: bool) -> Resul
         loop {
             let status = client.status().await.map_err(|error| client_failure(&error, &addressed))?;
             let status = select(status, services)?;
-            if watch && !global.json {
-                // Clears the screen and goes to its beginning (ECMA-48 ED 2, CUP).
-                anstream::print!("\u{1b}[2J\u{1b}[H");
-            }
-            print(global, &status);
-            if !watch {
+            let page = page(global, &status);
+            // Clears the screen and goes to its beginning (ECMA-48 ED 2, CUP).
+            let clear = if watch && !global.json { "\u{1b}[2J\u{1b}[H" } else { "" };
+            if !print(&format!("{clear}{page}")) || !watch {
                 return Ok(());
             }
             tokio::time::sleep(WATCH_PAUSE).await;
@@ -36,12 +34,12 @@ pub(crate) fn status(global: &Global, services: &[String], watch: bool) -> Resul
     })
 }
 
-fn print(global: &Global, status: &Status) {
+fn page(global: &Global, status: &Status) -> String {
     if global.json {
         // The shapes are made of strings and numbers only; such a value always becomes JSON.
-        println!("{}", serde_json::to_string(status).unwrap_or_default());
+        serde_json::to_string(status).unwrap_or_default() + "\n"
     } else {
-        anstream::print!("{}", page(status, Timestamp::now()));
+        table(status, Timestamp::now())
     }
 }
 
@@ -63,7 +61,7 @@ fn select(mut status: Status, wanted: &[String]) -> Result<Status, Failure> {
     Ok(status)
 }
 
-fn page(status: &Status, now: Timestamp) -> String {
+fn table(status: &Status, now: Timestamp) -> String {
     let host = &status.host;
     let mut out = format!(
         "{} {}\n",

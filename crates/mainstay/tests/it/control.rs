@@ -240,3 +240,19 @@ fn the_api_speaks_http_on_the_socket() {
     assert!(ask("/metrics").starts_with("HTTP/1.1 501"));
     host.stop();
 }
+
+#[test]
+fn a_running_host_is_found_by_a_file_with_errors() {
+    let fixture = Fixture::new(TWO);
+    let mut host = fixture.run(&[]);
+    host.wait_state("web", "ready");
+    fixture.write("mainstay.toml", &format!("{TWO}\ncomand = \"x\"\n"));
+    assert_eq!(fixture.mainstay(&["check"]).status.code(), Some(2));
+    assert_eq!(host.state("web"), "ready");
+    fixture.write("mainstay.toml", "stack = [");
+    let lost = fixture.mainstay(&["status"]);
+    assert_eq!(lost.status.code(), Some(2));
+    assert!(stderr(&lost).contains("--stack NAME"), "{}", stderr(&lost));
+    assert!(fixture.mainstay(&["--stack", "two", "status"]).status.success());
+    host.stop();
+}

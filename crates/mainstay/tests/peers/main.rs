@@ -40,7 +40,9 @@ fn need<const N: usize>(programs: [&str; N]) -> Option<[PathBuf; N]> {
         "not installed: {} (Debian: postgresql redis-server nginx-light nodejs python3)",
         missing.join(", ")
     );
-    eprintln!("skipped: not installed: {}", missing.join(", "));
+    // Past the test harness, which keeps what a passing test prints to itself.
+    let words = format!("skipped: not installed: {}\n", missing.join(", "));
+    std::io::stderr().write_all(words.as_bytes()).unwrap();
     None
 }
 
