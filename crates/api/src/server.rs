@@ -125,7 +125,7 @@ pub async fn serve_with_notices(
         }
     }
     // The name goes first: who comes now finds no host rather than one that does not answer.
-    drop(listener);
+    listener.close();
     // Nobody listens when there are no connections.
     let _ = close.send(true);
     let _ = timeout(CLOSE_GRACE, async { while connections.join_next().await.is_some() {} }).await;

@@ -47,6 +47,11 @@ pub struct ControlListener {
 }
 
 impl ControlListener {
+    /// Stops listening, and takes the name away; the same as dropping it.
+    pub fn close(self) {
+        drop(self);
+    }
+
     /// Opens the socket, creating its folder where it is missing (mode 0755 for root, whose clients are told "not
     /// permitted" then rather than "not running"; 0700 for others). A name left by a host that crashed is replaced.
     /// A path longer than a Unix address holds is reached through `/proc`, which must be mounted then.

@@ -31,6 +31,11 @@ impl ControlListener {
         match self.0 {}
     }
 
+    /// Stops listening, and takes the name away.
+    pub fn close(self) {
+        match self.0 {}
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn path(&self) -> &Path {
