@@ -20,6 +20,9 @@ pub(crate) const MAX_KEPT: i64 = 100_000;
 const PRUNE_EVERY: usize = 1000;
 /// Entries written in one transaction.
 const BATCH: usize = 1000;
+/// How long the thread lets entries gather after the first one: a change of a stack comes as many entries at once, and
+/// a transaction for each would cost more than all of them together. Nobody waits for it but a reader of the record.
+const GATHER: Duration = Duration::from_millis(2);
 /// Wait before the database is tried again after it failed.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The layout this program writes (`PRAGMA user_version`). A higher one was written by a newer mainstay.
@@ -246,6 +249,9 @@ impl Writer {
                 // The database failed: try again after a while, or when there is more to write.
                 inbox.recv_timeout(RETRY_AFTER).ok()
             };
+            if matches!(first, Some(Job::Append(_))) {
+                std::thread::sleep(GATHER);
+            }
             let mut after: Option<Job> = None;
             let mut next = first;
             while let Some(job) = next.take() {
