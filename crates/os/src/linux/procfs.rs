@@ -91,6 +91,7 @@ pub(super) enum Marked {
 
 /// Looks for the marker of one process.
 pub(super) fn marked(pid: u32) -> Marked {
+    let before = memory(pid);
     let environ = match std::fs::read(format!("/proc/{pid}/environ")) {
         Ok(environ) => environ,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Marked::No,
@@ -98,19 +99,29 @@ pub(super) fn marked(pid: u32) -> Marked {
     };
     match marker_in(&environ) {
         Some(text) => Marked::Yes(text.to_owned()),
-        None if environ.is_empty() && lacks_environment(pid) => Marked::NotNow,
+        // Only of a process that was whole, and the same program before and after, is an empty environment one.
+        None if environ.is_empty() && (before.is_none() || before != memory(pid)) => Marked::NotNow,
         None => Marked::No,
     }
 }
 
-/// Whether the process has no environment, not even an empty one: within execve, where its new memory is not filled yet
-/// (`env_end` of /proc/PID/stat is 0), and after its end.
-fn lacks_environment(pid: u32) -> bool {
-    let Ok(line) = std::fs::read(format!("/proc/{pid}/stat")) else { return true };
-    let Some(name_end) = line.iter().rposition(|byte| *byte == b')') else { return true };
-    let mut fields = line[name_end + 1..].split(|byte| *byte == b' ').filter(|field| !field.is_empty());
-    // Field 51 in proc(5); the state, field 3, is the first here.
-    fields.next().is_none_or(|state| state == b"Z" || state == b"X") || fields.nth(47) == Some(b"0")
+/// Where the code and the environment of a process lie, by which one program is told from the next; `None` when they
+/// are not there: after its end, and within execve, which gives the new memory its environment, at first with an end
+/// that is its beginning, and its code after that (`load_elf_binary` in fs/binfmt_elf.c).
+fn memory(pid: u32) -> Option<[u64; 3]> {
+    let line = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let name_end = line.iter().rposition(|byte| *byte == b')')?;
+    let text = std::str::from_utf8(&line[name_end + 1..]).ok()?;
+    // `state` is field 3 in proc(5) and the first here.
+    let mut fields = text.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    // startcode (26), env_start (50), env_end (51).
+    let start_code: u64 = fields.nth(22)?.parse().ok()?;
+    let env_start: u64 = fields.nth(23)?.parse().ok()?;
+    let env_end: u64 = fields.next()?.parse().ok()?;
+    (start_code != 0 && env_end != 0).then_some([start_code, env_start, env_end])
 }
 
 fn marker_in(environ: &[u8]) -> Option<&str> {
@@ -336,6 +347,26 @@ mod tests {
         let mut pids: Vec<u32> = owned.iter().map(|(stat, _)| stat.pid).collect();
         pids.sort_unstable();
         assert_eq!(pids, [2, 4, 5]);
+    }
+
+    #[test]
+    fn a_chain_of_programs_keeps_its_marker() {
+        let chain = r#"n=$1; [ "$n" -eq 0 ] || exec /bin/sh -c "$0" "$0" $((n - 1))"#;
+        let mut child = std::process::Command::new("/bin/sh")
+            .args(["-c", chain, chain, "3000"])
+            .env_clear()
+            .env(MARKER, "shop/web.0/17/12-34-00000000000000ff")
+            .spawn()
+            .unwrap();
+        let mut seen = 0_u32;
+        while child.try_wait().unwrap().is_none() {
+            match marked(child.id()) {
+                Marked::Yes(_) => seen += 1,
+                Marked::NotNow => {}
+                Marked::No => panic!("it is marked, but was not seen to be after {seen} looks"),
+            }
+        }
+        assert!(seen > 0);
     }
 
     #[test]
