@@ -17,6 +17,7 @@ mod command;
 mod declare;
 mod decode;
 mod diagnostic;
+mod diff;
 mod env_file;
 mod expand;
 mod graph;
@@ -36,12 +37,13 @@ mod value;
 
 pub use decode::{MAX_FILE_BYTES, decode};
 pub use diagnostic::{ConfigCause, Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
+pub use diff::{ChangeEffect, KeyChange, ServiceChange, StackDiff, diff};
 pub use env_file::{EnvFileError, parse_env_file};
 pub use json_schema::json_schema;
 pub use parse::{Input, parse, stack_name};
 pub use reference::reference_markdown;
 pub use stack::{
-    Backoff, Condition, Gate, GiveUp, Kind, Limits, LogPolicy, Need, Probe, RestartPolicy, RestartWhen,
-    Rotation, Service, Stack, StopPolicy,
+    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, Listen, LogPolicy, Lose, Need, Probe,
+    ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
 };
 pub use template::template;

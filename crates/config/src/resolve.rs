@@ -15,8 +15,8 @@ use crate::keys::{
 use crate::nested::NamedService;
 use crate::read::Reader;
 use crate::stack::{
-    Backoff, Condition, Gate, GiveUp, Kind, Limits, LogPolicy, Need, Probe, RestartPolicy, RestartWhen,
-    Rotation, Service, StopPolicy,
+    Backoff, Check, Condition, Gate, GiveUp, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
+    RestartPolicy, RestartWhen, Rotation, Service, StopPolicy,
 };
 use crate::value::time_text;
 
@@ -90,7 +90,11 @@ fn resolve(
                 .as_ref()
                 .and_then(|at| at.value.open_files.as_ref())
                 .map(|at| at.value),
+            ..Limits::default()
         },
+        reload: ReloadPolicy::Rolling,
+        hooks: Hooks::default(),
+        listen: Vec::new(),
     })
 }
 
@@ -145,14 +149,14 @@ fn check_probes(reader: &mut Reader<'_>, named: &NamedService) {
 fn resolve_probe(options: &ProbeOptions) -> Option<Probe> {
     let status = options.status.as_ref().map(|at| at.value);
     let action = if let Some(http) = &options.http {
-        ProbeAction::Http { target: http.value.clone(), status }
+        ProbeAction::Http { target: http.value.clone(), status, body: None, ca: None }
     } else if let Some(tcp) = &options.tcp {
         ProbeAction::Tcp(tcp.value.clone())
     } else {
         ProbeAction::Exec(options.exec.as_ref()?.value.clone())
     };
     Some(Probe {
-        action,
+        check: Check::Ask(action),
         initial_delay: options.initial_delay(),
         period: options.period(),
         timeout: options.timeout(),
@@ -176,11 +180,11 @@ fn resolve_need(
     } else if let Some(tcp) = &options.tcp {
         Gate::Outside(ProbeAction::Tcp(tcp.value.clone()))
     } else if let Some(http) = &options.http {
-        Gate::Outside(ProbeAction::Http { target: http.value.clone(), status })
+        Gate::Outside(ProbeAction::Http { target: http.value.clone(), status, body: None, ca: None })
     } else {
         Gate::Outside(ProbeAction::Exec(options.exec.as_ref()?.value.clone()))
     };
-    Some(Need { gate, within })
+    Some(Need::new(gate, within))
 }
 
 /// How far the other service must come: by default ready, and for a oneshot, which is never ready, completed.
@@ -240,13 +244,16 @@ fn resolve_restart(reader: &mut Reader<'_>, options: &RestartOptions, kind: Kind
             jitter: backoff.jitter(),
             reset_after: backoff.reset_after(),
         },
-        give_up: (give_up.failures() > 0)
-            .then(|| GiveUp { failures: give_up.failures(), within: give_up.within() }),
+        give_up: (give_up.failures() > 0).then(|| GiveUp {
+            failures: give_up.failures(),
+            within: give_up.within(),
+            retry_after: None,
+        }),
     }
 }
 
 fn resolve_stop(options: &StopOptions) -> StopPolicy {
-    StopPolicy { signal: options.signal(), grace: options.grace() }
+    StopPolicy::signal(options.signal(), options.grace())
 }
 
 fn resolve_log(options: &LogOptions) -> LogPolicy {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_types::{CommandLine, ProbeAction, ServiceName, StackName, StopSignal};
+use mainstay_types::{CommandLine, ListenAddress, ProbeAction, ServiceName, StackName, StopSignal};
 
 /// All that one file describes. Gates refer only to services that are there, and form no circle.
 #[derive(Clone, PartialEq, Debug)]
@@ -21,6 +21,17 @@ pub struct Stack {
     pub stop_budget: Option<Duration>,
     /// The services in the order of the file.
     pub services: Vec<Service>,
+}
+
+impl Need {
+    /// A gate with the defaults of the file: nothing follows its loss.
+    #[must_use]
+    pub const fn new(gate: Gate, within: Option<Duration>) -> Self {
+        Self { gate, within, lose: Lose::Ignore, period: Self::DEFAULT_PERIOD }
+    }
+
+    /// How often a kept gate is asked: as often as a probe of Kubernetes.
+    pub const DEFAULT_PERIOD: Duration = Duration::from_secs(10);
 }
 
 impl Stack {
@@ -74,8 +85,56 @@ pub struct Service {
     pub stop: StopPolicy,
     /// What becomes of its output.
     pub log: LogPolicy,
+    /// How it is asked to read its configuration again.
+    pub reload: ReloadPolicy,
+    /// Commands around its life.
+    pub hooks: Hooks,
+    /// Sockets opened by the host and handed over, by name, in the order of the file.
+    pub listen: Vec<Listen>,
     /// Resource limits.
     pub limits: Limits,
+}
+
+/// One socket for a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listen {
+    /// Its name in `LISTEN_FDNAMES`: no colon, no control character.
+    pub name: String,
+    /// Where; the path of a Unix socket is absolute.
+    pub address: ListenAddress,
+}
+
+/// How a service reads its configuration again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReloadPolicy {
+    /// It is restarted, one replica at a time, each ready before the next; the default.
+    Rolling,
+    /// Its main process gets this signal.
+    Signal(StopSignal),
+    /// This command asks it, once for each replica.
+    Command(Hook),
+}
+
+/// Commands around a service's life; each runs as the service would, with the facts in its environment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Hooks {
+    /// Before each start; when it fails, the start has failed.
+    pub before_start: Option<Hook>,
+    /// Once it is ready, or a oneshot runs; its failure is told and changes nothing.
+    pub after_ready: Option<Hook>,
+    /// Before it is asked to stop; the stop's time runs meanwhile.
+    pub before_stop: Option<Hook>,
+    /// After each end of its tree, before anything else is started in its place.
+    pub after_exit: Option<Hook>,
+}
+
+/// One command around a service's life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hook {
+    /// What runs.
+    pub command: CommandLine,
+    /// After this time it is killed and has failed; default 30 s.
+    pub timeout: Duration,
 }
 
 /// Whether a program is meant to run on.
@@ -94,6 +153,24 @@ pub struct Need {
     pub gate: Gate,
     /// After this time of waiting, the service has failed; `None` waits for ever.
     pub within: Option<Duration>,
+    /// What happens when it no longer holds while the service runs.
+    pub lose: Lose,
+    /// How often something outside is asked while the service runs, when `lose` is not `Ignore`; default 10 s.
+    pub period: Duration,
+}
+
+/// What follows when a gate no longer holds while the service runs. A gate on something outside is lost when it was
+/// not passed three times in a row; one on a service as soon as the service is not what the gate asks for. A gate on
+/// something completed is never lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Lose {
+    /// Nothing; the default.
+    #[default]
+    Ignore,
+    /// The service stops and waits; it starts again when the gate holds again.
+    Stop,
+    /// The service runs on, and is restarted when the gate holds again.
+    Restart,
 }
 
 /// What must hold before a service may start.
@@ -124,8 +201,8 @@ pub enum Condition {
 /// One probe, with Kubernetes' thresholds and defaults.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Probe {
-    /// What it does.
-    pub action: ProbeAction,
+    /// What it goes by.
+    pub check: Check,
     /// Wait after the start of the program; default 0.
     pub initial_delay: Duration,
     /// Time from one check to the next; default 10 s. While a service is not ready yet, it is asked more often.
@@ -136,6 +213,22 @@ pub struct Probe {
     pub success_threshold: u32,
     /// Failures in a row that make it bad; default 3.
     pub failure_threshold: u32,
+}
+
+/// What a probe goes by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// The host asks, once a period.
+    Ask(ProbeAction),
+    /// The program says so in a line of its output that matches this regular expression, valid. For startup and
+    /// readiness; passes once and for the rest of the run.
+    Log(String),
+    /// The program says so itself, by sd_notify(3): startup and readiness pass with `READY=1`. For liveness it is the
+    /// watchdog: it must say `WATCHDOG=1` within `period * failure_threshold`.
+    Notify,
+    /// The program says so by a newline on this descriptor (s6's notification-fd). For startup and readiness; 3 to 1023,
+    /// and apart from the descriptors of `listen`.
+    NotifyFd(u32),
 }
 
 /// What follows an exit nobody asked for.
@@ -182,15 +275,43 @@ pub struct GiveUp {
     pub failures: u32,
     /// Default 60 s.
     pub within: Duration,
+    /// A service that gave up is tried again this long after, and so on; `None` leaves it failed.
+    pub retry_after: Option<Duration>,
 }
 
-/// How a service is asked to stop.
-#[derive(Clone, PartialEq, Debug)]
+/// How a service is asked to stop: one step after the other, and in the end the whole process tree is killed.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StopPolicy {
-    /// What is sent to its processes; default SIGTERM.
-    pub signal: StopSignal,
-    /// Time until the whole process tree is killed; default 15 s.
+    /// At least one; default SIGTERM alone.
+    pub steps: Vec<StopStep>,
+    /// All the time there is, from the first step to the kill; default 15 s.
     pub grace: Duration,
+}
+
+impl StopPolicy {
+    /// One signal, and the kill when the grace is over.
+    #[must_use]
+    pub fn signal(signal: StopSignal, grace: Duration) -> Self {
+        Self { steps: vec![StopStep { action: StopAction::Signal(signal), wait: None }], grace }
+    }
+}
+
+/// One step of a stop.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StopStep {
+    /// What is done.
+    pub action: StopAction,
+    /// How long to wait before the next step; `None` is all that is left of the grace. A command that fails is not waited for.
+    pub wait: Option<Duration>,
+}
+
+/// What a step of a stop does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StopAction {
+    /// Sends this to every process of the tree.
+    Signal(StopSignal),
+    /// Runs this command, as the service would.
+    Command(CommandLine),
 }
 
 /// What becomes of a service's output.
@@ -213,9 +334,15 @@ pub struct Rotation {
     pub compress: bool,
 }
 
-/// Resource limits in force for each process of a service.
+/// Resource limits of each replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
-    /// Open files (RLIMIT_NOFILE); `None` is the host's own limit as it was inherited.
+    /// Open files of each process (RLIMIT_NOFILE); `None` is the host's own limit as it was inherited.
     pub open_files: Option<u64>,
+    /// Bytes of memory of all its processes together.
+    pub memory_bytes: Option<u64>,
+    /// Its processes and threads.
+    pub pids: Option<u64>,
+    /// Processor time of all its processes together, in thousandths of a core.
+    pub cpu_millis: Option<u64>,
 }

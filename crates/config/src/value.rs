@@ -311,13 +311,8 @@ impl Value for HttpTarget {
 }
 
 fn report_target(reader: &mut Reader<'_>, key: &Key, span: Range<usize>, error: &TargetParseError) {
-    let found = if *error == TargetParseError::HttpsNotYet {
-        Found::invalid(span, format!("`https` in `{}` is not supported yet", key.name))
-            .help("use http:// on the loopback address, or exec with a client that speaks https")
-    } else {
-        Found::invalid(span, clipped(&error.to_string()))
-            .help(format!("for example: {} = {}", key.name, key.example))
-    };
+    let found = Found::invalid(span, clipped(&error.to_string()))
+        .help(format!("for example: {} = {}", key.name, key.example));
     reader.report(found);
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use mainstay_config::{Gate, Service, Stack};
+use mainstay_config::{Check, Gate, Service, Stack};
 use mainstay_lifecycle::{Command, Effect, Event, Reason, Record, StackMachine};
 use mainstay_logs::{Capture, CaptureOptions, CapturePolicy, Notice, Tap};
 use mainstay_os::{
@@ -425,20 +425,22 @@ impl Host {
                 self.processes.kill(spawn);
                 None
             }
+            Effect::SignalMain { .. } | Effect::Run { .. } | Effect::EndRun { .. } => None,
             Effect::Probe { replica, spawn, kind } => {
                 let probe = self.stack.service(replica.service.as_str()).and_then(|service| match kind {
                     ProbeKind::Startup => service.startup.as_ref(),
                     ProbeKind::Readiness => service.readiness.as_ref(),
                     ProbeKind::Liveness => service.liveness.as_ref(),
                 });
-                // The machine only asks for probes the stack declares.
+                // The machine only asks for probes the stack declares, and only where there is something to ask.
                 let probe = probe?.clone();
+                let Check::Ask(action) = probe.check else { return None };
                 let runner = LoopRunner {
                     messages: self.handle.messages(),
                     run_as: RunAs { service: replica.service, index: replica.index },
                 };
                 tokio::spawn(async move {
-                    let outcome = mainstay_probes::perform(&probe.action, probe.timeout, &runner).await;
+                    let outcome = mainstay_probes::perform(&action, probe.timeout, &runner).await;
                     // The loop may have ended; here and below.
                     let _ = runner.messages.send(Message::ProbeAnswered { spawn, kind, outcome });
                 });

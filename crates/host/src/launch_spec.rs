@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mainstay_config::{EnvFileError, Service};
-use mainstay_os::{Account, IdentityError, Launch};
+use mainstay_os::{Account, IdentityError, Launch, ResourceLimits};
 use mainstay_types::{CommandLine, LaunchFailure, LaunchStep, StackName};
 
 /// The search path of a service whose host has none itself; the default of Debian's login(1) for root.
@@ -139,7 +139,14 @@ impl Surroundings {
             env: env.into_iter().collect(),
             workdir: service.workdir.clone(),
             identity,
-            open_files: service.limits.open_files,
+            limits: ResourceLimits {
+                open_files: service.limits.open_files,
+                memory_bytes: service.limits.memory_bytes,
+                pids: service.limits.pids,
+                cpu_millis: service.limits.cpu_millis,
+            },
+            handed: Vec::new(),
+            listen_names: Vec::new(),
         })
     }
 

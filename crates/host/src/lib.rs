@@ -23,6 +23,7 @@ mod load;
 mod message;
 mod notice;
 mod paths;
+mod plan;
 mod publish;
 mod runner;
 mod status;

@@ -215,6 +215,32 @@ impl Task {
                 tries: Some(tries),
                 ..Event::new(EventKind::Gate, at)
             },
+            Record::Run { replica, purpose, outcome, took } => Event {
+                command: Some(purpose.as_str().to_owned()),
+                passed: Some(outcome.is_passed()),
+                reason: Some(format!(
+                    "{} {} after {}",
+                    purpose.as_str(),
+                    if outcome.is_passed() { "done".to_owned() } else { format!("failed: {outcome}") },
+                    mainstay_types::format_duration(took)
+                )),
+                answer: Some(outcome.to_string()),
+                ran_ms: Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+                ..of_replica(EventKind::Command, at, &replica)
+            },
+            Record::GaveUp { replica, reason } => {
+                Event { reason: Some(reason.to_string()), ..of_replica(EventKind::Incident, at, &replica) }
+            }
+            Record::Reloaded { replica, how } => Event {
+                command: Some("reload".to_owned()),
+                reason: Some(how),
+                ..of_replica(EventKind::Command, at, &replica)
+            },
+            Record::Applied { diff } => Event {
+                command: Some("reload".to_owned()),
+                reason: Some(format!("a changed file counts: {}", crate::plan::summary(&diff))),
+                ..Event::new(EventKind::Settings, at)
+            },
             Record::Command { command } => {
                 let (verb, service) = command_words(&command);
                 Event {
@@ -244,6 +270,7 @@ fn command_words(command: &Command) -> (&'static str, Option<String>) {
         Command::Start(service) => ("start", Some(service.to_string())),
         Command::Stop(service) => ("stop", Some(service.to_string())),
         Command::Restart(service) => ("restart", Some(service.to_string())),
+        Command::Reload(service) => ("reload", Some(service.to_string())),
         Command::StopStack => ("stop", None),
         Command::KillStack => ("kill", None),
     }

@@ -1,8 +1,11 @@
 //! What happened, as the stack's machine is told it.
 
-use mainstay_types::{Exit, LaunchFailure, ProbeKind, ProbeOutcome, ServiceName, SpawnId};
+use std::sync::Arc;
 
-use crate::GateCheckId;
+use mainstay_config::Stack;
+use mainstay_types::{Exit, LaunchFailure, Notification, ProbeKind, ProbeOutcome, ServiceName, SpawnId};
+
+use crate::{GateCheckId, TaskId};
 
 /// One thing that happened. An event that carries a [`SpawnId`] or [`GateCheckId`] which is no longer current is dropped.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,6 +51,39 @@ pub enum Event {
         /// The answer.
         outcome: ProbeOutcome,
     },
+    /// Answers [`crate::Effect::Run`].
+    RunEnded {
+        /// Which run.
+        task: TaskId,
+        /// Passed with exit code 0.
+        outcome: ProbeOutcome,
+    },
+    /// The program said something about itself.
+    Notified {
+        /// Which start.
+        spawn: SpawnId,
+        /// What.
+        what: Notification,
+    },
+    /// Another process of the tree is its main one from here on (`MAINPID=`).
+    MainChanged {
+        /// Which start.
+        spawn: SpawnId,
+        /// Its process id, for people.
+        pid: u32,
+    },
+    /// A line of the output matched the pattern of a `log` probe; told once for each start and probe.
+    LogMatched {
+        /// Which start.
+        spawn: SpawnId,
+        /// Which probe.
+        kind: ProbeKind,
+        /// The line, at most 200 characters, made printable.
+        line: String,
+    },
+    /// The file has changed and is valid: this is the stack from here on. Services are started, stopped and restarted as
+    /// [`mainstay_config::diff`] says, in the order of the gates.
+    Apply(Arc<Stack>),
     /// Answers [`crate::Effect::CheckGate`].
     GateAnswered {
         /// Which check.
@@ -68,6 +104,8 @@ pub enum Command {
     Stop(ServiceName),
     /// Stop and start this service alone. One that is not running is started.
     Restart(ServiceName),
+    /// Make this service read its configuration again, as its `reload` says.
+    Reload(ServiceName),
     /// Stop everything in reverse order of dependency, within the stop budget. Final: nothing is started after it.
     StopStack,
     /// Kill everything now. Final.

@@ -15,7 +15,7 @@ mod replica;
 mod retry;
 mod view;
 
-pub use effect::{Effect, GateCheckId};
+pub use effect::{Effect, GateCheckId, Purpose, TaskId};
 pub use event::{Command, Event};
 pub use machine::{DeadlineReason, KILL_WAIT, StackMachine};
 pub use random::SplitMix64;

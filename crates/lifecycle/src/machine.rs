@@ -214,6 +214,11 @@ impl StackMachine {
             Event::TreeEnded { spawn } => self.on_tree_ended(spawn),
             Event::ProbeAnswered { spawn, kind, outcome } => self.on_probe_answered(spawn, kind, outcome),
             Event::GateAnswered { check, outcome } => self.on_gate_answered(check, outcome),
+            Event::RunEnded { .. }
+            | Event::Notified { .. }
+            | Event::MainChanged { .. }
+            | Event::LogMatched { .. }
+            | Event::Apply(_) => {}
         }
         self.advance_queued();
         self.advance_course();

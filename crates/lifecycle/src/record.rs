@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use mainstay_types::{Exit, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
+use mainstay_config::StackDiff;
+use mainstay_types::{Exit, ProbeKind, ProbeOutcome, ReplicaId, ServiceName, SpawnId, State};
 
-use crate::{Command, Reason};
+use crate::{Command, Purpose, Reason};
 
 /// One entry of the timeline. The host adds the wall-clock time.
 #[derive(Clone, PartialEq, Debug)]
@@ -65,6 +66,36 @@ pub enum Record {
         answer: String,
         /// Checks so far in this wait.
         tries: u32,
+    },
+    /// A command around the service's life ended.
+    Run {
+        /// For which replica.
+        replica: ReplicaId,
+        /// What for.
+        purpose: Purpose,
+        /// How.
+        outcome: ProbeOutcome,
+        /// How long it ran.
+        took: Duration,
+    },
+    /// A replica gave up: something for a person to look at.
+    GaveUp {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Why, and whether it is tried again.
+        reason: Reason,
+    },
+    /// The program was asked to read its configuration again, or said that it has.
+    Reloaded {
+        /// Which replica.
+        replica: ReplicaId,
+        /// What was done, or what it said.
+        how: String,
+    },
+    /// A changed file counts from here on.
+    Applied {
+        /// What was different.
+        diff: StackDiff,
     },
     /// A command was taken.
     Command {

@@ -98,8 +98,11 @@ mod tests {
         RestartPolicy {
             when: mainstay_config::RestartWhen::Always,
             backoff,
-            give_up: give_up
-                .map(|(failures, within_ms)| GiveUp { failures, within: Duration::from_millis(within_ms) }),
+            give_up: give_up.map(|(failures, within_ms)| GiveUp {
+                failures,
+                within: Duration::from_millis(within_ms),
+                retry_after: None,
+            }),
         }
     }
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Condition, Gate, GiveUp, Kind, Limits, LogPolicy, Need, Probe, RestartPolicy, RestartWhen,
-    Rotation, Service, Stack, StopPolicy,
+    Backoff, Check, Condition, Gate, GiveUp, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
+    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopPolicy,
 };
 use mainstay_types::{
     CommandLine, Exit, HostPort, LaunchFailure, LaunchStep, Moment, ProbeAction, ProbeFailure, ProbeKind,
@@ -65,12 +65,15 @@ pub(crate) fn service(text: &str) -> Service {
             },
             give_up: None,
         },
-        stop: StopPolicy { signal: StopSignal::Term, grace: Duration::from_secs(1) },
+        stop: StopPolicy::signal(StopSignal::Term, Duration::from_secs(1)),
         log: LogPolicy {
             rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
             max_line_bytes: 1 << 16,
         },
         limits: Limits::default(),
+        reload: ReloadPolicy::Rolling,
+        hooks: Hooks::default(),
+        listen: Vec::new(),
     }
 }
 
@@ -82,24 +85,25 @@ pub(crate) fn oneshot(text: &str) -> Service {
 }
 
 pub(crate) fn needs(mut it: Service, other: &str, is: Condition) -> Service {
-    it.needs.push(Need { gate: Gate::Service { service: name(other), is }, within: None });
+    it.needs.push(Need::new(Gate::Service { service: name(other), is }, None));
     it
 }
 
 pub(crate) fn needs_outside(mut it: Service, within: Option<Duration>) -> Service {
-    it.needs.push(Need { gate: Gate::Outside(tcp()), within });
+    it.needs.push(Need::new(Gate::Outside(tcp()), within));
     it
 }
 
 pub(crate) fn backoff(mut it: Service, first: u64, give_up: Option<(u32, u64)>) -> Service {
     it.restart.backoff.first = ms(first);
-    it.restart.give_up = give_up.map(|(failures, within)| GiveUp { failures, within: ms(within) });
+    it.restart.give_up =
+        give_up.map(|(failures, within)| GiveUp { failures, within: ms(within), retry_after: None });
     it
 }
 
 pub(crate) fn probe(period: u64, failures: u32) -> Probe {
     Probe {
-        action: tcp(),
+        check: Check::Ask(tcp()),
         initial_delay: Duration::ZERO,
         period: ms(period),
         timeout: ms(1000),
@@ -210,8 +214,15 @@ impl Bench {
                     | Record::Exited { .. }
                     | Record::Probe { .. }
                     | Record::Gate { .. }
+                    | Record::Run { .. }
+                    | Record::GaveUp { .. }
+                    | Record::Reloaded { .. }
+                    | Record::Applied { .. }
                     | Record::Command { .. },
                 )
+                | Effect::SignalMain { .. }
+                | Effect::Run { .. }
+                | Effect::EndRun { .. }
                 | Effect::Launch { .. }
                 | Effect::Signal { .. }
                 | Effect::Kill { .. }
@@ -241,6 +252,11 @@ fn words(effect: &Effect) -> Option<String> {
         Effect::Kill { spawn } => Some(format!("kill #{spawn}")),
         Effect::Probe { spawn, kind, .. } => Some(format!("probe #{spawn} {kind}")),
         Effect::CheckGate { service, need, check } => Some(format!("check {service}/{need} @{}", check.0)),
+        Effect::SignalMain { spawn, signal } => Some(format!("signal main #{spawn} {signal}")),
+        Effect::Run { task, replica, purpose, command, .. } => {
+            Some(format!("run {} {replica} {command} ~{}", purpose.as_str(), task.0))
+        }
+        Effect::EndRun { task } => Some(format!("end run ~{}", task.0)),
         Effect::Record(_) => None,
     }
 }

@@ -4,6 +4,7 @@
 //! `mainstay`, `testkit`.
 
 mod control;
+mod descriptor;
 mod facts;
 mod options;
 mod process;
@@ -15,6 +16,7 @@ pub use control::{
     Accepted, ControlBindError, ControlConnectError, ControlListener, ControlStream, Peer,
     connect as connect_control,
 };
+pub use descriptor::Descriptor;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(windows)]
@@ -37,5 +39,5 @@ pub use platform::{
     keep_memory_small, pid_exists, raise_open_files_limit, resolve_identity, run_launcher_if_asked,
     tree_usage, uid, user_home,
 };
-pub use process::{Identity, Launch, ProcessEvent, ProcessTrees};
+pub use process::{Handed, Identity, Launch, ProcessEvent, ProcessTrees, ResourceLimits};
 pub use stop_request::on_stop_request;

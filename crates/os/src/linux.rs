@@ -22,4 +22,5 @@ pub(crate) use limits::original_open_files_limit;
 pub use limits::{keep_memory_small, raise_open_files_limit};
 pub use output::{Output, OutputPipe};
 pub use processes::Processes;
+pub(crate) use std::os::fd::OwnedFd as OwnedDescriptor;
 pub use usage::{pid_exists, tree_usage};

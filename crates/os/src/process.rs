@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 
+use crate::Descriptor;
 use mainstay_types::{Exit, LaunchFailure, ReplicaId, SpawnId, StopSignal};
 
 /// Everything needed to start one program; nothing is left to be looked up but the program on `PATH` of `env`.
@@ -19,8 +20,35 @@ pub struct Launch {
     pub workdir: PathBuf,
     /// Who to become; `None` stays who the host is.
     pub identity: Option<Identity>,
+    /// What it may use.
+    pub limits: ResourceLimits,
+    /// Descriptors it gets besides standard input, output and error.
+    pub handed: Vec<Handed>,
+    /// Names for `LISTEN_FDNAMES` of the handed descriptors from 3 on; when not empty, `LISTEN_FDS`, `LISTEN_PID` and
+    /// `LISTEN_FDNAMES` are added to the environment (sd_listen_fds(3)).
+    pub listen_names: Vec<String>,
+}
+
+/// What a tree may use; `None` sets no limit of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ResourceLimits {
     /// RLIMIT_NOFILE, soft and hard; `None` restores what the host itself was started with.
     pub open_files: Option<u64>,
+    /// Bytes of memory of all its processes together.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Processor time of all its processes together, in thousandths of a core.
+    pub cpu_millis: Option<u64>,
+}
+
+/// A descriptor of the host that a new process gets under a number of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Handed {
+    /// The number in the new process, 3 or more; each once.
+    pub target: u32,
+    /// What it gets.
+    pub descriptor: Descriptor,
 }
 
 /// A user and its groups, as numbers.

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
+pub(crate) use std::os::windows::io::OwnedHandle as OwnedDescriptor;
+
 use mainstay_types::{LaunchFailure, LaunchStep, ReplicaId, SpawnId, StopSignal};
 use tokio::io::AsyncRead;
 

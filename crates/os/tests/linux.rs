@@ -80,7 +80,7 @@ fn every_step_that_fails_is_named() {
         assert_eq!(workdir.path.as_deref(), Some(Path::new("/no/such")));
 
         // Above the kernel's own maximum, which not even root may pass (fs.nr_open).
-        let limits = host.failure("a", Launch { open_files: Some(u64::MAX - 1), ..launch("true", &[]) });
+        let limits = host.failure("a", Launch { limits: limit(u64::MAX - 1), ..launch("true", &[]) });
         assert_eq!((limits.step, limits.errno), (LaunchStep::Limits, libc_errno::EPERM));
 
         let groups = vec![1; 70_000];
@@ -137,7 +137,7 @@ fn a_program_gets_exactly_what_was_asked_for() {
         assert_eq!(lines[6], "SigIgn:\t0000000000000000");
         assert_eq!(lines[7], "/dev/null");
 
-        let limited = Launch { open_files: Some(77), ..launch("/bin/sh", &["-c", "ulimit -Sn; ulimit -Hn"]) };
+        let limited = Launch { limits: limit(77), ..launch("/bin/sh", &["-c", "ulimit -Sn; ulimit -Hn"]) };
         assert_eq!(host.stdout_of_run("a", limited), "77\n77\n");
 
         let mut what = misbehave(&["env"]);
@@ -464,4 +464,8 @@ fn leftovers_of_a_dead_host_are_ended_and_others_are_not() {
         other.wait().unwrap();
         wait_for("the other's to end", LIMIT, || other_services.iter().all(|pid| !is_alive(*pid)));
     }
+}
+
+fn limit(open_files: u64) -> mainstay_os::ResourceLimits {
+    mainstay_os::ResourceLimits { open_files: Some(open_files), ..mainstay_os::ResourceLimits::default() }
 }

@@ -26,7 +26,13 @@ use printable::printable;
 pub async fn perform(action: &ProbeAction, timeout: Duration, exec: &dyn RunCommand) -> ProbeOutcome {
     let answer = match action {
         ProbeAction::Tcp(address) => tcp::check(address, timeout).await,
-        ProbeAction::Http { target, status } => http::check(target, *status, timeout).await,
+        ProbeAction::Http { target, status, .. } => http::check(target, *status, timeout).await,
+        ProbeAction::Server { .. }
+        | ProbeAction::Grpc { .. }
+        | ProbeAction::Dns(_)
+        | ProbeAction::File(_) => {
+            Err(mainstay_types::ProbeFailure::Protocol(format!("{action} is not supported yet")))
+        }
         ProbeAction::Exec(command) => exec::check(command, timeout, exec).await,
     };
     match answer {
@@ -70,8 +76,10 @@ mod tests {
             }
         });
         let http = |status| ProbeAction::Http {
-            target: HttpTarget { address: address.clone(), path: "/".to_owned() },
+            target: HttpTarget { tls: false, address: address.clone(), path: "/".to_owned() },
             status,
+            body: None,
+            ca: None,
         };
         let exec =
             |program: &str| ProbeAction::Exec(CommandLine { program: program.to_owned(), args: Vec::new() });

@@ -376,8 +376,15 @@ impl<S: Subject> Episode<S> {
                 | Record::Exited { .. }
                 | Record::Probe { .. }
                 | Record::Gate { .. }
+                | Record::Run { .. }
+                | Record::GaveUp { .. }
+                | Record::Reloaded { .. }
+                | Record::Applied { .. }
                 | Record::Command { .. },
-            ) => {}
+            )
+            | Effect::SignalMain { .. }
+            | Effect::Run { .. }
+            | Effect::EndRun { .. } => {}
         }
         self.summary.left_behind += u64::from(self.model.take_left_behind());
     }
@@ -402,7 +409,9 @@ impl<S: Subject> Episode<S> {
             env: vec![],
             workdir: "/".into(),
             identity: None,
-            open_files: None,
+            limits: mainstay_os::ResourceLimits::default(),
+            handed: Vec::new(),
+            listen_names: Vec::new(),
         };
         self.processes.launch(replica, spawn, launch);
     }

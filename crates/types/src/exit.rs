@@ -14,6 +14,8 @@ pub enum Exit {
         /// Whether the kernel wrote a core.
         core_dumped: bool,
     },
+    /// The kernel killed it because its service, or the machine, ran out of memory (SIGKILL).
+    OutOfMemory,
 }
 
 impl Exit {
@@ -28,7 +30,7 @@ impl Exit {
     pub const fn code(self) -> Option<i32> {
         match self {
             Self::Code(code) => Some(code),
-            Self::Signal { .. } => None,
+            Self::Signal { .. } | Self::OutOfMemory => None,
         }
     }
 
@@ -38,6 +40,7 @@ impl Exit {
         match self {
             Self::Code(_) => None,
             Self::Signal { signal, .. } => Some(signal_name(signal)),
+            Self::OutOfMemory => Some(signal_name(9)),
         }
     }
 }
@@ -52,6 +55,7 @@ impl fmt::Display for Exit {
                 write!(f, "{verb} {}", signal_name(*signal))?;
                 if *core_dumped { f.write_str(" (core dumped)") } else { Ok(()) }
             }
+            Self::OutOfMemory => f.write_str("was killed by the kernel for lack of memory (SIGKILL)"),
         }
     }
 }

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 /// The steps between "start this" and the program's first instruction, in their order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum LaunchStep {
+    /// Running the command before its start.
+    BeforeStart,
+    /// Opening the sockets it is handed.
+    Listen,
     /// Getting a process at all: pipes, the launcher, fork.
     Spawn,
     /// Entering the service's control group.
@@ -30,7 +34,9 @@ pub enum LaunchStep {
 
 impl LaunchStep {
     /// All steps in order; a step's place here is its number on the launcher's pipe.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
+        Self::BeforeStart,
+        Self::Listen,
         Self::Spawn,
         Self::Cgroup,
         Self::Session,
@@ -47,6 +53,8 @@ impl LaunchStep {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::BeforeStart => "before-start",
+            Self::Listen => "listen",
             Self::Spawn => "spawn",
             Self::Cgroup => "cgroup",
             Self::Session => "session",
@@ -86,6 +94,8 @@ impl fmt::Display for LaunchFailure {
     /// `cannot execute ./web: No such file or directory (errno 2)`, with the hint after a dash.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let doing = match self.step {
+            LaunchStep::BeforeStart => "before_start",
+            LaunchStep::Listen => "cannot listen on",
             LaunchStep::Spawn => "cannot create a process",
             LaunchStep::Cgroup => "cannot enter the control group",
             LaunchStep::Session => "cannot begin a session",

@@ -9,8 +9,10 @@ mod duration;
 mod exit;
 mod exit_code;
 mod launch;
+mod listen;
 mod moment;
 mod name;
+mod notification;
 mod probe;
 mod size;
 mod state;
@@ -21,9 +23,14 @@ pub use duration::{DurationParseError, format_duration, parse_duration};
 pub use exit::{Exit, signal_name};
 pub use exit_code::ExitCode;
 pub use launch::{LaunchFailure, LaunchStep};
+pub use listen::{ListenAddress, ListenParseError};
 pub use moment::Moment;
 pub use name::{NameError, ReplicaId, ServiceName, SpawnId, StackName};
-pub use probe::{HostPort, HttpTarget, ProbeAction, ProbeFailure, ProbeKind, ProbeOutcome, TargetParseError};
+pub use notification::Notification;
+pub use probe::{
+    CaFile, HostPort, HttpTarget, ProbeAction, ProbeFailure, ProbeKind, ProbeOutcome, ServerKind, ServerUrl,
+    TargetParseError,
+};
 pub use size::{SizeParseError, format_size, parse_size};
 pub use state::{Phase, State};
 pub use stop_signal::StopSignal;

@@ -49,9 +49,14 @@ pub enum TargetParseError {
     /// Neither http nor https.
     #[error("{0:?} is no http URL: write http://host:port/path")]
     Scheme(String),
-    /// https, for which there is no support yet.
-    #[error("https is not supported yet")]
-    HttpsNotYet,
+    /// Not a URL of the server asked for.
+    #[error("{text:?} is no {scheme} URL: write {scheme}://[user[:password]@]host[:port][/name]")]
+    Server {
+        /// The text.
+        text: String,
+        /// The scheme that was expected.
+        scheme: &'static str,
+    },
     /// A character a URL cannot hold.
     #[error("a URL holds no blank or control character; write %20 for a blank")]
     BadCharacter,
@@ -109,9 +114,11 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// An `http://` URL, split into what a request needs.
+/// An `http://` or `https://` URL, split into what a request needs.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HttpTarget {
+    /// Whether it is `https`.
+    pub tls: bool,
     /// Where to connect.
     pub address: HostPort,
     /// Path and query, beginning with `/`.
@@ -119,15 +126,16 @@ pub struct HttpTarget {
 }
 
 impl HttpTarget {
-    /// Reads `http://host[:port][/path][?query]`; the port is 80 by default (RFC 9110, 4.2.1).
+    /// Reads `http[s]://host[:port][/path][?query]`; the port is 80 or 443 by default (RFC 9110, 4.2.1 and 4.2.2).
     pub fn parse(text: &str) -> Result<Self, TargetParseError> {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(TargetParseError::BadCharacter);
         }
-        if text.starts_with("https://") {
-            return Err(TargetParseError::HttpsNotYet);
-        }
-        let rest = text.strip_prefix("http://").ok_or_else(|| TargetParseError::Scheme(text.to_owned()))?;
+        let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return Err(TargetParseError::Scheme(text.to_owned())),
+        };
         let rest = rest.split('#').next().unwrap_or(rest);
         let cut = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(cut);
@@ -136,26 +144,178 @@ impl HttpTarget {
             query if query.starts_with('?') => format!("/{query}"),
             path => path.to_owned(),
         };
-        Ok(Self { address: HostPort::parse_or(authority, Some(80))?, path })
+        let port = if tls { 443 } else { 80 };
+        Ok(Self { tls, address: HostPort::parse_or(authority, Some(port))?, path })
     }
 }
 
 impl fmt::Display for HttpTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.address, self.path)
+        write!(f, "http{}://{}{}", if self.tls { "s" } else { "" }, self.address, self.path)
     }
 }
+
+/// The servers whose own protocol a check speaks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ServerKind {
+    /// PostgreSQL, `postgres://` or `postgresql://`.
+    Postgres,
+    /// Redis and Valkey, `redis://` or `rediss://` (TLS).
+    Redis,
+    /// RabbitMQ and other AMQP 0-9-1 brokers, `amqp://` or `amqps://` (TLS).
+    Amqp,
+    /// MySQL and MariaDB, `mysql://`.
+    Mysql,
+}
+
+impl ServerKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Redis, Self::Amqp, Self::Mysql];
+
+    /// The key in the file, which is the scheme of the URL too.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+            Self::Amqp => "amqp",
+            Self::Mysql => "mysql",
+        }
+    }
+
+    /// Every scheme that names it, and whether it asks for TLS.
+    #[must_use]
+    pub const fn schemes(self) -> &'static [(&'static str, bool)] {
+        match self {
+            Self::Postgres => &[("postgres", false), ("postgresql", false)],
+            Self::Redis => &[("redis", false), ("rediss", true)],
+            Self::Amqp => &[("amqp", false), ("amqps", true)],
+            Self::Mysql => &[("mysql", false)],
+        }
+    }
+
+    /// The port when the URL names none, as registered with IANA.
+    #[must_use]
+    pub const fn default_port(self, tls: bool) -> u16 {
+        match (self, tls) {
+            (Self::Postgres, _) => 5432,
+            (Self::Redis, _) => 6379,
+            (Self::Amqp, false) => 5672,
+            (Self::Amqp, true) => 5671,
+            (Self::Mysql, _) => 3306,
+        }
+    }
+}
+
+/// The URL of a server that is asked in its own protocol. The whole text is kept for the client that speaks it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ServerUrl {
+    /// What it is.
+    pub kind: ServerKind,
+    /// Where to connect.
+    pub address: HostPort,
+    /// As written, with the password if there is one: for the client only.
+    pub url: String,
+    /// The URL without its password, for people.
+    shown: String,
+}
+
+impl ServerUrl {
+    /// Reads `scheme://[user[:password]@]host[:port][/name][?options]`.
+    pub fn parse(kind: ServerKind, text: &str) -> Result<Self, TargetParseError> {
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(TargetParseError::BadCharacter);
+        }
+        let bad = || TargetParseError::Server { text: without_password(text), scheme: kind.as_str() };
+        let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
+        let (_, tls) = kind.schemes().iter().find(|(name, _)| *name == scheme).ok_or_else(bad)?;
+        let cut = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let authority = &rest[..cut];
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let address = HostPort::parse_or(host, Some(kind.default_port(*tls)))?;
+        Ok(Self { kind, address, url: text.to_owned(), shown: without_password(text) })
+    }
+
+    /// Whether the scheme asks for TLS.
+    #[must_use]
+    pub fn tls(&self) -> bool {
+        let scheme = self.url.split_once("://").map_or("", |(scheme, _)| scheme);
+        self.kind.schemes().iter().any(|(name, tls)| *name == scheme && *tls)
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    /// The URL without its password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerUrl({})", self.shown)
+    }
+}
+
+/// Takes `:password` out of the user part, and the value of a `password=` option.
+fn without_password(text: &str) -> String {
+    let (before, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let cut = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(cut);
+    let authority = match authority.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{host}", user.split_once(':').map_or(user, |(name, _)| name)),
+        None => authority.to_owned(),
+    };
+    let tail = match tail.split_once('?') {
+        Some((path, query)) => {
+            let shown = |pair: &str| {
+                let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
+                if name.eq_ignore_ascii_case("password") { format!("{name}=***") } else { pair.to_owned() }
+            };
+            format!("{path}?{}", query.split('&').map(shown).collect::<Vec<_>>().join("&"))
+        }
+        None => tail.to_owned(),
+    };
+    if before.is_empty() { format!("{authority}{tail}") } else { format!("{before}://{authority}{tail}") }
+}
+
+/// A certificate authority and the name to expect, for checks over TLS; without one the system's authorities count.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CaFile(pub std::path::PathBuf);
 
 /// What a probe or an outside gate does.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ProbeAction {
-    /// GET the URL; passes on `status`, or on any status from 200 to 399 when none is named (Kubernetes' rule).
+    /// GET the URL; passes on `status`, or on any status from 200 to 399 when none is named (Kubernetes' rule), and
+    /// when the body matches `body`.
     Http {
         /// The URL.
         target: HttpTarget,
         /// The one status that passes.
         status: Option<u16>,
+        /// A regular expression that the first MiB of the body must match, valid.
+        body: Option<String>,
+        /// PEM file of the authority that signed the server's certificate; `None` trusts the system's.
+        ca: Option<CaFile>,
     },
+    /// Speak the server's own protocol; passes when it is ready and accepts the credentials of the URL.
+    Server {
+        /// The server.
+        url: ServerUrl,
+        /// As for `Http`; only with TLS.
+        ca: Option<CaFile>,
+    },
+    /// Ask `grpc.health.v1.Health/Check`; passes on SERVING.
+    Grpc {
+        /// Where to connect, without TLS.
+        address: HostPort,
+        /// The service's name in the request; empty asks for the server as a whole.
+        service: String,
+    },
+    /// Resolve the name; passes when there is an address.
+    Dns(String),
+    /// Look for a file or folder; passes when it is there.
+    File(std::path::PathBuf),
     /// Connect; passes when the connection is accepted.
     Tcp(HostPort),
     /// Run; passes on exit code 0.
@@ -167,6 +327,11 @@ impl fmt::Display for ProbeAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http { target, .. } => write!(f, "http {target}"),
+            Self::Server { url, .. } => write!(f, "{} {url}", url.kind.as_str()),
+            Self::Grpc { address, service } if service.is_empty() => write!(f, "grpc {address}"),
+            Self::Grpc { address, service } => write!(f, "grpc {address}/{service}"),
+            Self::Dns(name) => write!(f, "dns {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
             Self::Tcp(address) => write!(f, "tcp {address}"),
             Self::Exec(command) => write!(f, "exec {command}"),
         }
@@ -242,7 +407,42 @@ pub enum ProbeFailure {
         /// The beginning of the body, at most 200 bytes, made printable.
         body: String,
     },
-    /// The connection was there, and broke, or spoke no HTTP.
+    /// The status was right and the body was not.
+    #[error("HTTP {status}, but its body does not match {pattern:?}: {body}")]
+    HttpBody {
+        /// What came.
+        status: u16,
+        /// What the body was to match.
+        pattern: String,
+        /// The beginning of the body, at most 200 bytes, made printable.
+        body: String,
+    },
+    /// It can be reached and speaks its protocol, and is not ready to work: starting up, in recovery, loading.
+    #[error("it answers, but {0}")]
+    NotReady(String),
+    /// It is ready, and does not accept the credentials of the URL, or has no such database.
+    #[error("it is ready, but does not let us in: {0}")]
+    Credentials(String),
+    /// There is no agreement on TLS: an unknown authority, another name, an expired certificate.
+    #[error("no TLS with {address}: {message}")]
+    Tls {
+        /// Where to.
+        address: HostPort,
+        /// Why, and what to do.
+        message: String,
+    },
+    /// The file is not there, or may not be looked at.
+    #[error("{}: {message}", .path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's answer.
+        message: String,
+    },
+    /// A probe the program itself answers (`notify`, `log`) has not been answered in time, or was answered with no.
+    #[error("{0}")]
+    NotSaid(String),
+    /// The connection was there, and broke, or spoke another protocol.
     #[error("{0}")]
     Protocol(String),
     /// The command ended otherwise than with code 0; with the last line it wrote.
@@ -288,9 +488,30 @@ mod tests {
         assert_eq!(target.to_string(), "http://127.0.0.1:8080/health?x=1");
         assert_eq!(HttpTarget::parse("http://localhost").unwrap().to_string(), "http://localhost:80/");
         assert_eq!(HttpTarget::parse("http://localhost?q").unwrap().path, "/?q");
-        assert_eq!(HttpTarget::parse("https://x/"), Err(TargetParseError::HttpsNotYet));
-        for bad in ["", "x", "ftp://x", "http://", "http://a b/", "http://user:pw@x/"] {
+        let secure = HttpTarget::parse("https://x/").unwrap();
+        assert_eq!((secure.tls, secure.to_string().as_str()), (true, "https://x:443/"));
+        for bad in ["", "x", "ftp://x", "http://", "http://a b/", "http://user:pw@x/", "https://"] {
             assert!(HttpTarget::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reads_servers_and_hides_passwords() {
+        let url = "postgres://app:s3:cr@t@db:5433/shop?sslmode=require&password=x#y";
+        let server = ServerUrl::parse(ServerKind::Postgres, url).unwrap();
+        assert_eq!((server.address.to_string().as_str(), server.url.as_str()), ("db:5433", url));
+        assert_eq!(server.to_string(), "postgres://app@db:5433/shop?sslmode=require&password=***");
+        assert!(!format!("{server:?}").contains("cr@t"));
+        let broker = ServerUrl::parse(ServerKind::Amqp, "amqps://[::1]").unwrap();
+        assert_eq!((broker.address.port, broker.tls()), (5671, true));
+        for (kind, bad) in [
+            (ServerKind::Postgres, "127.0.0.1"),
+            (ServerKind::Postgres, "mysql://x"),
+            (ServerKind::Redis, "redis://"),
+            (ServerKind::Mysql, "mysql://u:p@h:0/"),
+        ] {
+            let error = ServerUrl::parse(kind, bad).unwrap_err().to_string();
+            assert!(!error.contains("u:p"), "{error}");
         }
     }
 }

@@ -86,8 +86,6 @@ fn every_later_key_is_refused_by_name_and_only_once() {
         ("needs = [{ dns = \"a\" }]", "`dns`"),
         ("needs = [{ file = \"/a\" }]", "`file`"),
         ("needs = [{ tcp = \"a:1\", lose = \"x\" }]", "`lose`"),
-        ("needs = [{ http = \"https://a/\" }]", "`https` in `http`"),
-        ("readiness = { http = \"https://a/\" }", "`https` in `http`"),
         ("readiness = { grpc = \"a:1\" }", "`grpc`"),
         ("readiness = { log = \"a\" }", "`log`"),
         ("liveness = { file = \"a\" }", "`file`"),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mainstay_config::{Condition, Gate, Kind, RestartWhen, Service};
+use mainstay_config::{Check, Condition, Gate, Kind, RestartWhen, Service, StopPolicy};
 use mainstay_types::{ProbeAction, StopSignal};
 
 use super::good;
@@ -38,7 +38,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!((backoff.factor, backoff.jitter, backoff.reset_after), (2.0, 0.1, Duration::from_secs(60)));
     let give_up = web.restart.give_up.unwrap();
     assert_eq!((give_up.failures, give_up.within), (5, Duration::from_secs(60)));
-    assert_eq!((web.stop.signal, web.stop.grace), (StopSignal::Term, Duration::from_secs(15)));
+    assert_eq!(web.stop, StopPolicy::signal(StopSignal::Term, Duration::from_secs(15)));
     assert_eq!(web.log.max_line_bytes, 65_536);
     let rotate = web.log.rotate;
     assert_eq!((rotate.size_bytes, rotate.keep, rotate.compress), (64 << 20, 8, true));
@@ -86,7 +86,7 @@ fn relative_paths_are_relative_to_the_file() {
     );
     assert_eq!(web.workdir, Path::new("/srv/my shop/a/b"));
     assert_eq!(web.env_files, [Path::new("/srv/my shop/.env"), Path::new("/etc/env")]);
-    let ProbeAction::Exec(check) = web.readiness.unwrap().action else { panic!("no exec") };
+    let Check::Ask(ProbeAction::Exec(check)) = web.readiness.unwrap().check else { panic!("no exec") };
     assert_eq!(Path::new(&check.program), Path::new("/srv/my shop/check"));
     assert_eq!(self::web("command = \"x\"\nenv_file = \"one\"").env_files.len(), 1);
 }

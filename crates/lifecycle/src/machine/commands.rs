@@ -34,6 +34,7 @@ impl StackMachine {
                 self.take(command);
                 self.restart(service);
             }
+            (Command::Reload(_), Course::Idle | Course::Up { .. }) => return,
             (Command::StopStack, Course::Idle | Course::Up { .. }) => {
                 self.take(command);
                 self.stop_stack();
@@ -51,6 +52,7 @@ impl StackMachine {
                 | Command::Start(_)
                 | Command::Stop(_)
                 | Command::Restart(_)
+                | Command::Reload(_)
                 | Command::StopStack,
                 Course::Down { .. },
             ) => return,

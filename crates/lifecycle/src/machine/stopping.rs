@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mainstay_config::StopAction;
 use mainstay_types::{Moment, StopSignal};
 
 use super::{At, Course, KILL_WAIT, StackMachine};
@@ -51,11 +52,15 @@ impl StackMachine {
         let policy = self.config(at).stop.clone();
         let Actual::Stopping(stopping) = &self.replica(at).actual else { return };
         let Stage::Asked { kill_at } = stopping.stage else { return };
-        if policy.signal == StopSignal::Kill || kill_at <= self.now {
+        let signal = match policy.steps.first().map(|step| &step.action) {
+            Some(StopAction::Signal(signal)) => *signal,
+            Some(StopAction::Command(_)) | None => StopSignal::Term,
+        };
+        if signal == StopSignal::Kill || kill_at <= self.now {
             self.kill(at, None);
         } else {
             let spawn = stopping.spawn;
-            self.out.push(Effect::Signal { spawn, signal: policy.signal });
+            self.out.push(Effect::Signal { spawn, signal });
         }
     }
 

@@ -201,10 +201,8 @@ fn kill_kills_everything_now() {
 
 #[test]
 fn a_signal_of_kill_and_a_grace_of_zero_kill_at_once() {
-    for stop in [
-        StopPolicy { signal: StopSignal::Kill, grace: ms(1000) },
-        StopPolicy { signal: StopSignal::Term, grace: ms(0) },
-    ] {
+    for stop in [StopPolicy::signal(StopSignal::Kill, ms(1000)), StopPolicy::signal(StopSignal::Term, ms(0))]
+    {
         let mut bench = Bench::started(vec![Service { stop, ..service("web") }]);
         bench.launched(1);
         assert_eq!(bench.command(Command::Stop(name("web"))), ["kill #1"]);

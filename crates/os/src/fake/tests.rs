@@ -21,7 +21,9 @@ fn launch() -> Launch {
         env: Vec::new(),
         workdir: PathBuf::from("/"),
         identity: None,
-        open_files: None,
+        limits: crate::ResourceLimits::default(),
+        handed: Vec::new(),
+        listen_names: Vec::new(),
     }
 }
 

@@ -51,7 +51,12 @@ pub(super) fn explain(failure: wire::Failure, launch: &Launch) -> LaunchFailure 
             });
             return failure_of(step, None, errno, hint);
         }
-        LaunchStep::Spawn | LaunchStep::Cgroup | LaunchStep::Session | LaunchStep::Stdio => {
+        LaunchStep::BeforeStart
+        | LaunchStep::Listen
+        | LaunchStep::Spawn
+        | LaunchStep::Cgroup
+        | LaunchStep::Session
+        | LaunchStep::Stdio => {
             return failure_of(step, None, errno, spawn_hint(errno));
         }
     };

@@ -354,7 +354,9 @@ mod tests {
             env: vec![("PATH".into(), "/a::/b".into()), ("X".into(), "=y".into())],
             workdir: "/srv".into(),
             identity: Some(Identity { uid: 7, gid: 8, groups: vec![8, 9] }),
-            open_files: None,
+            limits: crate::ResourceLimits::default(),
+            handed: Vec::new(),
+            listen_names: Vec::new(),
         };
         let frame = encode_launch(77, &launch, "M=1", (3, 4), true).unwrap();
         let mut reader = Reader(&frame);
@@ -382,7 +384,9 @@ mod tests {
             env: Vec::new(),
             workdir: "/".into(),
             identity: None,
-            open_files: None,
+            limits: crate::ResourceLimits::default(),
+            handed: Vec::new(),
+            listen_names: Vec::new(),
         };
         let refused = |launch: Launch| encode_launch(1, &launch, "M=1", (1, 1), false).unwrap_err().errno;
         assert!(encode_launch(1, &good, "M=1", (1, 1), false).is_ok());

@@ -34,7 +34,9 @@ pub(crate) fn launch(program: &str, args: &[&str]) -> Launch {
         env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
         workdir: "/".into(),
         identity: None,
-        open_files: None,
+        limits: mainstay_os::ResourceLimits::default(),
+        handed: Vec::new(),
+        listen_names: Vec::new(),
     }
 }
 

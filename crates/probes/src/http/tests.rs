@@ -34,7 +34,7 @@ where
 
 fn target(address: SocketAddr, path: &str) -> HttpTarget {
     let address = HostPort { host: address.ip().to_string(), port: address.port() };
-    HttpTarget { address, path: path.to_owned() }
+    HttpTarget { tls: false, address, path: path.to_owned() }
 }
 
 /// A server that sends these bytes and closes.

@@ -97,7 +97,13 @@ impl Model {
         self.is_command = false;
         self.gate_passed = None;
         match event {
-            Event::Tick => {}
+            // Not made by the simulation yet.
+            Event::RunEnded { .. }
+            | Event::Notified { .. }
+            | Event::MainChanged { .. }
+            | Event::LogMatched { .. }
+            | Event::Apply(_)
+            | Event::Tick => {}
             Event::Command(command) => {
                 self.is_command = true;
                 self.take_command(command, now);
@@ -171,6 +177,7 @@ impl Model {
                 }
             }
             (Command::Stop(name), None) => self.stop(name),
+            (Command::Reload(_), None) => {}
         }
         for (id, replica) in &mut self.replicas {
             if touched.contains(&id.service) {
@@ -257,6 +264,7 @@ impl Model {
                 self.last_check.insert((service.clone(), *need), *check);
                 Ok(())
             }
+            Effect::SignalMain { .. } | Effect::Run { .. } | Effect::EndRun { .. } => Ok(()),
             Effect::Record(record) => self.take_record(record, now),
         }
     }

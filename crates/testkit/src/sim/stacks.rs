@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Condition, Gate, GiveUp, Kind, Limits, LogPolicy, Need, Probe, RestartPolicy, RestartWhen,
-    Rotation, Service, Stack, StopPolicy,
+    Backoff, Check, Condition, Gate, GiveUp, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
+    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopPolicy,
 };
 use mainstay_os::fake::Random;
 use mainstay_types::{CommandLine, HostPort, ProbeAction, ServiceName, StackName, StopSignal};
@@ -60,19 +60,22 @@ fn service(random: &mut Random, name: ServiceName, before: &[Service]) -> Servic
         readiness: probe(random),
         liveness: probe(random),
         restart: RestartPolicy { when, backoff: backoff(random), give_up: give_up(random) },
-        stop: StopPolicy {
-            signal: if random.one_in(12) { StopSignal::Kill } else { StopSignal::Term },
-            grace: if random.one_in(10) {
+        stop: StopPolicy::signal(
+            if random.one_in(12) { StopSignal::Kill } else { StopSignal::Term },
+            if random.one_in(10) {
                 Duration::ZERO
             } else {
                 random.duration(Duration::from_millis(100), Duration::from_secs(10))
             },
-        },
+        ),
         log: LogPolicy {
             rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
             max_line_bytes: 1 << 16,
         },
         limits: Limits::default(),
+        reload: ReloadPolicy::Rolling,
+        hooks: Hooks::default(),
+        listen: Vec::new(),
     }
 }
 
@@ -88,11 +91,11 @@ fn needs(random: &mut Random, before: &[Service]) -> Vec<Need> {
             (Kind::LongRunning, 0) => Condition::Started,
             (Kind::LongRunning, _) => Condition::Ready,
         };
-        needs.push(Need { gate: Gate::Service { service: other.name.clone(), is }, within: within(random) });
+        needs.push(Need::new(Gate::Service { service: other.name.clone(), is }, within(random)));
     }
     while random.one_in(4) {
         let action = ProbeAction::Tcp(HostPort { host: "127.0.0.1".to_owned(), port: 1 });
-        needs.push(Need { gate: Gate::Outside(action), within: within(random) });
+        needs.push(Need::new(Gate::Outside(action), within(random)));
     }
     needs
 }
@@ -103,7 +106,7 @@ fn within(random: &mut Random) -> Option<Duration> {
 
 fn probe(random: &mut Random) -> Option<Probe> {
     random.one_in(4).then(|| Probe {
-        action: ProbeAction::Tcp(HostPort { host: "127.0.0.1".to_owned(), port: 1 }),
+        check: Check::Ask(ProbeAction::Tcp(HostPort { host: "127.0.0.1".to_owned(), port: 1 })),
         initial_delay: if random.one_in(2) {
             Duration::ZERO
         } else {
@@ -135,5 +138,6 @@ fn give_up(random: &mut Random) -> Option<GiveUp> {
     (!random.one_in(4)).then(|| GiveUp {
         failures: 1 + random.below(5) as u32,
         within: random.duration(Duration::from_millis(100), Duration::from_secs(60)),
+        retry_after: None,
     })
 }

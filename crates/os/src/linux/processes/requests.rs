@@ -64,7 +64,7 @@ impl Processes {
         launch.env.retain(|(name, _)| name != MARKER);
         let marker =
             format!("{MARKER}={}/{}.{}/{spawn}/{}", self.stack, replica.service, replica.index, self.host);
-        let open_files = launch.open_files.map_or(self.open_files, |limit| (limit, limit));
+        let open_files = launch.limits.open_files.map_or(self.open_files, |limit| (limit, limit));
         let group = self.free_group(replica);
         let frame = match wire::encode_launch(spawn.0, &launch, &marker, open_files, group.is_some()) {
             Ok(frame) => frame,
