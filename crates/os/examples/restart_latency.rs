@@ -118,7 +118,9 @@ mod linux {
             env: Vec::new(),
             workdir: "/".into(),
             identity: None,
-            open_files: None,
+            limits: mainstay_os::ResourceLimits::default(),
+            handed: Vec::new(),
+            listen_names: Vec::new(),
         }
     }
 
