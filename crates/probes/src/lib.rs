@@ -10,6 +10,8 @@ mod exec;
 mod http;
 mod printable;
 mod tcp;
+#[allow(dead_code, reason = "the checks over TLS come next")]
+mod tls;
 
 use std::time::Duration;
 

@@ -1,0 +1,347 @@
+//! TLS of checks: whom to trust, and what went wrong in words a user can act upon.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mainstay_types::{CaFile, HostPort, ProbeFailure};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, PeerIncompatible,
+    RootCertStore, SignatureScheme,
+};
+
+/// Largest file of authorities that is read. Debian's bundle of every authority is a fifth of it.
+const MAX_CA_BYTES: u64 = 1024 * 1024;
+/// Names of a certificate that are told; one for a whole hosting company has hundreds.
+const MAX_NAMES: usize = 5;
+
+/// Why no TLS can be attempted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsSetupError {
+    /// The CA file cannot be opened or read.
+    #[error("cannot read the `ca` file {}: {error}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// The CA file is larger than [`MAX_CA_BYTES`].
+    #[error("the `ca` file {} is larger than {} KiB", .0.display(), MAX_CA_BYTES / 1024)]
+    TooLarge(PathBuf),
+    /// The CA file has no certificate in it.
+    #[error("the `ca` file {} holds no certificate: it must have PEM text with -----BEGIN CERTIFICATE-----{hint}",
+        .path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead, with the way out; may be empty.
+        hint: &'static str,
+    },
+    /// The CA file's certificate cannot be read.
+    #[error("the `ca` file {} holds a certificate that cannot be read: {message}", .path.display())]
+    BadCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// No CA file is named and the system has no authorities: common in small containers.
+    #[error(
+        "this system has no certificate authorities{message}: install them (ca-certificates), or name one with `ca`"
+    )]
+    NoAuthorities {
+        /// The errors of looking, if any.
+        message: String,
+    },
+    /// The cryptography refuses the settings.
+    #[error("cannot prepare TLS: {0}")]
+    Settings(String),
+}
+
+/// What a client needs for TLS 1.2 and 1.3: trusts the authorities of `ca`, or the system's when there is none.
+/// ALPN is left empty.
+///
+/// Reads files and takes some milliseconds with the system's authorities: not for the runtime's own threads.
+pub(crate) fn client_config(ca: Option<&CaFile>) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    let roots = match ca {
+        Some(file) => named_roots(file)?,
+        None => system_roots()?,
+    };
+    let settings = |error: &dyn std::fmt::Display| TlsSetupError::Settings(error.to_string());
+    let provider = Arc::new(ring::default_provider());
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| settings(&error))?;
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| settings(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier { inner, provider }))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn named_roots(CaFile(path): &CaFile) -> Result<RootCertStore, TlsSetupError> {
+    let read = |error| TlsSetupError::Read { path: path.clone(), error };
+    let bad = |message| TlsSetupError::BadCertificate { path: path.clone(), message };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_CA_BYTES + 1).read_to_end(&mut bytes)).map_err(read)?;
+    if bytes.len() as u64 > MAX_CA_BYTES {
+        return Err(TlsSetupError::TooLarge(path.clone()));
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+        let certificate = certificate.map_err(|error: PemError| bad(error.to_string()))?;
+        roots.add(certificate).map_err(|error| bad(words(&error)))?;
+    }
+    if roots.is_empty() {
+        // A DER certificate is a SEQUENCE of more than 255 bytes (X.690, 8.1.3.5).
+        let hint = if bytes.starts_with(&[0x30, 0x82]) {
+            " (this is DER: `openssl x509 -inform der` makes PEM of it)"
+        } else {
+            ""
+        };
+        return Err(TlsSetupError::NoCertificate { path: path.clone(), hint });
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, TlsSetupError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // A single one that cannot be read is passed over, as every client does: systems carry odd ones.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let message = found.errors.first().map_or(String::new(), |error| format!(" ({error})"));
+        return Err(TlsSetupError::NoAuthorities { message });
+    }
+    Ok(roots)
+}
+
+/// The name to ask for and to expect of the certificate: without the zone of an IPv6 address, which is of this
+/// machine alone.
+pub(crate) fn server_name(address: &HostPort) -> Result<ServerName<'static>, ProbeFailure> {
+    let host = address.host.split('%').next().unwrap_or(&address.host);
+    ServerName::try_from(host.to_owned()).map_err(|error: InvalidDnsNameError| ProbeFailure::Tls {
+        address: address.clone(),
+        message: format!("{host} cannot be the name of a certificate: {error}"),
+    })
+}
+
+/// Tells a TLS failure in plain words. `error` may be rustls' own, or be wrapped in others, such as an [`io::Error`].
+pub(crate) fn tls_failure(address: &HostPort, error: &(dyn Error + 'static)) -> ProbeFailure {
+    let mut message = None;
+    let mut next = Some(error);
+    while let (Some(error), None) = (next, &message) {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            message = Some(words(error));
+        } else if let Some(error) = error.downcast_ref::<io::Error>() {
+            // What an io::Error carries is not its source, but the source's parent.
+            match error.get_ref() {
+                Some(inner) => {
+                    next = Some(inner);
+                    // An error with an inner one that tells nothing more is still told by its kind.
+                    message = if inner.is::<rustls::Error>() { None } else { io_words(error.kind()) };
+                    continue;
+                }
+                None => message = io_words(error.kind()),
+            }
+        }
+        next = error.source();
+    }
+    ProbeFailure::Tls { address: address.clone(), message: message.unwrap_or_else(|| error.to_string()) }
+}
+
+fn io_words(kind: io::ErrorKind) -> Option<String> {
+    let words = if kind == io::ErrorKind::UnexpectedEof {
+        "it closed the connection in the handshake: is this a port with TLS?"
+    } else if [io::ErrorKind::ConnectionReset, io::ErrorKind::ConnectionAborted, io::ErrorKind::BrokenPipe]
+        .contains(&kind)
+    {
+        "it reset the connection in the handshake: is this a port with TLS?"
+    } else {
+        return None;
+    };
+    Some(words.to_owned())
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "dozens of kinds, which need no words of ours")]
+fn words(error: &rustls::Error) -> String {
+    use rustls::Error as E;
+    match error {
+        E::InvalidCertificate(error) => certificate_words(error),
+        E::InvalidMessage(_) | E::PeerSentOversizedRecord => {
+            "it does not speak TLS (is it plain http?)".to_owned()
+        }
+        E::NoCertificatesPresented => "it shows no certificate".to_owned(),
+        E::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        )
+        | E::AlertReceived(AlertDescription::ProtocolVersion) => {
+            "it speaks neither TLS 1.2 nor TLS 1.3; older ones are not safe".to_owned()
+        }
+        E::AlertReceived(alert) => match alert {
+            AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
+                "it refused the handshake: it and this client have no cipher in common".to_owned()
+            }
+            AlertDescription::UnrecognisedName => "it has no certificate for this name".to_owned(),
+            AlertDescription::CertificateRequired | AlertDescription::BadCertificate => {
+                "it wants a client's certificate, which a check has not".to_owned()
+            }
+            AlertDescription::NoApplicationProtocol => {
+                "it does not speak the protocol that is asked for (ALPN)".to_owned()
+            }
+            _ => format!("it refused the handshake (alert {alert:?})"),
+        },
+        E::FailedToGetCurrentTime => "this system has no valid time".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a dozen kinds of revocation and encoding speak for themselves"
+)]
+fn certificate_words(error: &CertificateError) -> String {
+    use CertificateError as E;
+    match error {
+        E::UnknownIssuer => {
+            "its certificate is signed by an authority that is not known here: name it with `ca`".to_owned()
+        }
+        E::NotValidForNameContext { expected, presented } => {
+            let expected = expected.to_str();
+            if presented.is_empty() {
+                return format!(
+                    "its certificate is for no name at all, and so not for {expected}: it lacks a subjectAltName"
+                );
+            }
+            let mut names: Vec<_> = presented.iter().take(MAX_NAMES).map(|name| bare_name(name)).collect();
+            let more;
+            if presented.len() > MAX_NAMES {
+                more = format!("{} more", presented.len() - MAX_NAMES);
+                names.push(&more);
+            }
+            let names = match names.split_last() {
+                Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+                _ => names.concat(),
+            };
+            format!("its certificate is for {names}, not for {expected}")
+        }
+        E::ExpiredContext { not_after, .. } => {
+            format!("its certificate has expired on {}", date(*not_after))
+        }
+        E::NotValidYetContext { time, not_before } => format!(
+            "its certificate is valid from {} on, and here it is {}: is this machine's clock right?",
+            date(*not_before),
+            date(*time)
+        ),
+        E::Expired => "its certificate has expired".to_owned(),
+        E::NotValidYet => "its certificate is not valid yet: is this machine's clock right?".to_owned(),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+            "its certificate is not for servers (extended key usage)".to_owned()
+        }
+        E::BadEncoding => "its certificate cannot be read".to_owned(),
+        E::BadSignature => "its certificate's signature is wrong".to_owned(),
+        E::Revoked => "its certificate has been revoked".to_owned(),
+        E::Other(OtherError(error)) if error.is::<SelfSigned>() => error.to_string(),
+        E::Other(OtherError(error))
+            if matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
+        {
+            "its certificate is an authority's (CA:TRUE), which must not be a server's too: \
+             make it with `-addext basicConstraints=critical,CA:FALSE`"
+                .to_owned()
+        }
+        E::Other(OtherError(error))
+            if matches!(error.downcast_ref(), Some(webpki::Error::UnsupportedCertVersion)) =>
+        {
+            "its certificate is of an old version; make one of version 3, with a subjectAltName".to_owned()
+        }
+        _ => format!("its certificate is not valid: {error}"),
+    }
+}
+
+/// The name within the verifier's `DnsName("db.example")` or `IpAddress(127.0.0.1)`.
+fn bare_name(presented: &str) -> &str {
+    presented
+        .split_once('(')
+        .and_then(|(_, name)| name.strip_suffix(')'))
+        .map_or(presented, |name| name.trim_matches('"'))
+}
+
+fn date(time: UnixTime) -> String {
+    i64::try_from(time.as_secs())
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| format!("second {} of Unix time", time.as_secs()), |time| time.to_string())
+}
+
+/// Its certificate is signed by nobody but itself, and is not among the authorities.
+#[derive(Debug, thiserror::Error)]
+#[error("its certificate is signed by itself: to trust it, name it with `ca`")]
+struct SelfSigned;
+
+/// The ordinary verifier, which tells a self-signed certificate from an unknown authority; it decides nothing itself.
+#[derive(Debug)]
+struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verdict {
+            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+                if is_self_issued(end_entity) =>
+            {
+                Err(CertificateError::Other(OtherError(Arc::new(SelfSigned))).into())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
+    webpki::EndEntityCert::try_from(certificate)
+        .is_ok_and(|certificate| certificate.issuer() == certificate.subject())
+}
