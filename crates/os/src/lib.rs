@@ -39,5 +39,5 @@ pub use platform::{
     keep_memory_small, pid_exists, raise_open_files_limit, resolve_identity, run_launcher_if_asked,
     tree_usage, uid, user_home,
 };
-pub use process::{Handed, Identity, Launch, ProcessEvent, ProcessTrees, ResourceLimits};
+pub use process::{Handed, Identity, Launch, MAX_HANDED, ProcessEvent, ProcessTrees, ResourceLimits};
 pub use stop_request::on_stop_request;

@@ -3,6 +3,7 @@
 mod cgroup;
 mod child_signal;
 mod explain;
+mod handing;
 mod identity;
 mod launcher;
 mod leftovers;

@@ -22,10 +22,10 @@ pub struct Launch {
     pub identity: Option<Identity>,
     /// What it may use.
     pub limits: ResourceLimits,
-    /// Descriptors it gets besides standard input, output and error.
+    /// Descriptors it gets besides standard input, output and error; at most [`MAX_HANDED`].
     pub handed: Vec<Handed>,
-    /// Names for `LISTEN_FDNAMES` of the handed descriptors from 3 on; when not empty, `LISTEN_FDS`, `LISTEN_PID` and
-    /// `LISTEN_FDNAMES` are added to the environment (sd_listen_fds(3)).
+    /// Names for `LISTEN_FDNAMES` of the handed descriptors from 3 on, one each; when not empty, `LISTEN_FDS`, `LISTEN_PID`
+    /// and `LISTEN_FDNAMES` replace what the environment has of those names (sd_listen_fds(3)).
     pub listen_names: Vec<String>,
 }
 
@@ -42,10 +42,14 @@ pub struct ResourceLimits {
     pub cpu_millis: Option<u64>,
 }
 
+/// Most descriptors that one start is handed: far more than sockets a service listens on, and few enough for one message
+/// (`SCM_MAX_FD` is 253, unix(7)).
+pub const MAX_HANDED: usize = 64;
+
 /// A descriptor of the host that a new process gets under a number of its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Handed {
-    /// The number in the new process, 3 or more; each once.
+    /// The number in the new process, 3 to 1023; each once.
     pub target: u32,
     /// What it gets.
     pub descriptor: Descriptor,

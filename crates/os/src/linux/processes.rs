@@ -303,7 +303,7 @@ impl Processes {
     #[expect(clippy::unused_async, reason = "waiting for the launcher is short today; callers need not care")]
     pub async fn shutdown(&mut self) {
         if let Some(mut link) = self.link.take() {
-            link.send(wire::encode_goodbye(), None);
+            link.send(wire::encode_goodbye(), None, Vec::new());
             let _ = epoll::delete(self.epoll.get_ref(), link.socket());
             link.wait_for_end();
         }
