@@ -6,11 +6,15 @@
 //! Nothing is kept between two probes: each makes its own connection and closes it, so that a probe sees what a new
 //! client would see, and a thousand idle services cost nothing.
 
+mod dns;
 mod exec;
+mod file;
+mod grpc;
 mod http;
+mod looks;
 mod printable;
+mod recorded;
 mod tcp;
-#[allow(dead_code, reason = "the checks over TLS come next")]
 mod tls;
 
 use std::time::Duration;
@@ -28,11 +32,14 @@ use printable::printable;
 pub async fn perform(action: &ProbeAction, timeout: Duration, exec: &dyn RunCommand) -> ProbeOutcome {
     let answer = match action {
         ProbeAction::Tcp(address) => tcp::check(address, timeout).await,
-        ProbeAction::Http { target, status, .. } => http::check(target, *status, timeout).await,
-        ProbeAction::Server { .. }
-        | ProbeAction::Grpc { .. }
-        | ProbeAction::Dns(_)
-        | ProbeAction::File(_) => {
+        ProbeAction::Http { target, status, body, ca } => {
+            let question = http::Question { target, status: *status, body: body.as_deref(), ca: ca.as_ref() };
+            http::check(&question, timeout).await
+        }
+        ProbeAction::Grpc { address, service } => grpc::check(address, service, timeout).await,
+        ProbeAction::Dns(name) => dns::check(name, timeout).await,
+        ProbeAction::File(path) => file::check(path, timeout).await,
+        ProbeAction::Server { .. } => {
             Err(mainstay_types::ProbeFailure::Protocol(format!("{action} is not supported yet")))
         }
         ProbeAction::Exec(command) => exec::check(command, timeout, exec).await,

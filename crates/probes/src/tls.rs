@@ -4,10 +4,10 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mainstay_types::{CaFile, HostPort, ProbeFailure};
+use mainstay_types::{CaFile, HostPort, ProbeFailure, format_duration};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -17,11 +17,23 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, PeerIncompatible,
     RootCertStore, SignatureScheme,
 };
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::looks::{Looks, NoLook};
+use crate::recorded::{Beginning, Recorded};
+use crate::tcp::Limit;
 
 /// Largest file of authorities that is read. Debian's bundle of every authority is a fifth of it.
 const MAX_CA_BYTES: u64 = 1024 * 1024;
 /// Names of a certificate that are told; one for a whole hosting company has hundreds.
 const MAX_NAMES: usize = 5;
+
+/// The settings for each `ca`, and for the system's authorities under the empty path: made anew each time, since
+/// certificates are renewed while the host runs.
+static LOOKS: Looks<Result<Arc<ClientConfig>, String>> = Looks::new();
 
 /// Why no TLS can be attempted.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +102,60 @@ pub(crate) fn client_config(ca: Option<&CaFile>) -> Result<Arc<ClientConfig>, Tl
     Ok(Arc::new(config))
 }
 
+/// [`client_config`] within the time allowed, off the runtime's threads.
+pub(crate) async fn client_config_within(
+    address: &HostPort,
+    ca: Option<&CaFile>,
+    limit: &Limit,
+) -> Result<Arc<ClientConfig>, ProbeFailure> {
+    let failure = |message| ProbeFailure::Tls { address: address.clone(), message };
+    let path = ca.map_or(Path::new(""), |CaFile(path)| path);
+    let ca = ca.cloned();
+    let made =
+        LOOKS.look(path, limit, move |_| client_config(ca.as_ref()).map_err(|error| error.to_string())).await;
+    match made {
+        Ok(config) => config.map_err(failure),
+        Err(NoLook::TimedOut) => Err(failure(format!(
+            "the certificate authorities could not be read within {}",
+            format_duration(limit.timeout)
+        ))),
+        Err(NoLook::NoThread(error)) => {
+            Err(failure(format!("cannot read the certificate authorities: {error}")))
+        }
+    }
+}
+
+/// The handshake, within the time allowed; `alpn` is the one protocol asked for inside.
+pub(crate) async fn connect(
+    stream: TcpStream,
+    address: &HostPort,
+    config: &ClientConfig,
+    alpn: &[u8],
+    limit: &Limit,
+) -> Result<TlsStream<Recorded<TcpStream>>, ProbeFailure> {
+    let name = server_name(address)?;
+    let mut config = config.clone();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let beginning = Beginning::default();
+    let stream = Recorded::new(stream, beginning.clone());
+    let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    match timeout_at(limit.deadline, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(match find(&error) {
+            Some(rustls::Error::InvalidMessage(_)) if beginning.is_http1() => {
+                let message = "it speaks plain HTTP, not TLS: is http:// meant?".to_owned();
+                ProbeFailure::Tls { address: address.clone(), message }
+            }
+            Some(rustls::Error::InvalidMessage(_)) if beginning.total() > 0 => {
+                let message = format!("it does not speak TLS: its answer begins with {}", beginning.shown());
+                ProbeFailure::Tls { address: address.clone(), message }
+            }
+            _ => tls_failure(address, &error),
+        }),
+        Err(_) => Err(ProbeFailure::TimedOut(limit.timeout)),
+    }
+}
+
 fn named_roots(CaFile(path): &CaFile) -> Result<RootCertStore, TlsSetupError> {
     let read = |error| TlsSetupError::Read { path: path.clone(), error };
     let bad = |message| TlsSetupError::BadCertificate { path: path.clone(), message };
@@ -139,26 +205,28 @@ pub(crate) fn server_name(address: &HostPort) -> Result<ServerName<'static>, Pro
 
 /// Tells a TLS failure in plain words. `error` may be rustls' own, or be wrapped in others, such as an [`io::Error`].
 pub(crate) fn tls_failure(address: &HostPort, error: &(dyn Error + 'static)) -> ProbeFailure {
-    let mut message = None;
-    let mut next = Some(error);
-    while let (Some(error), None) = (next, &message) {
-        if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            message = Some(words(error));
-        } else if let Some(error) = error.downcast_ref::<io::Error>() {
-            // What an io::Error carries is not its source, but the source's parent.
-            match error.get_ref() {
-                Some(inner) => {
-                    next = Some(inner);
-                    // An error with an inner one that tells nothing more is still told by its kind.
-                    message = if inner.is::<rustls::Error>() { None } else { io_words(error.kind()) };
-                    continue;
-                }
-                None => message = io_words(error.kind()),
-            }
+    let message = match find(error) {
+        Some(error) => words(error),
+        None => chain(error)
+            .find_map(|error| error.downcast_ref::<io::Error>().and_then(|error| io_words(error.kind())))
+            .unwrap_or_else(|| error.to_string()),
+    };
+    ProbeFailure::Tls { address: address.clone(), message }
+}
+
+/// What rustls has to say within `error`, if it has.
+pub(crate) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
+/// The error and those within it. What an [`io::Error`] carries is not its source, but the source's parent.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        match error.downcast_ref::<io::Error>() {
+            Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+            None => (*error).source(),
         }
-        next = error.source();
-    }
-    ProbeFailure::Tls { address: address.clone(), message: message.unwrap_or_else(|| error.to_string()) }
+    })
 }
 
 fn io_words(kind: io::ErrorKind) -> Option<String> {
