@@ -6,6 +6,7 @@
 mod control;
 mod descriptor;
 mod facts;
+mod listener;
 mod options;
 mod process;
 mod stop_request;
@@ -31,6 +32,7 @@ pub use facts::{
     Account, FileLock, IdentityError, LockError, Usage, create_private_dir, lock_file, runtime_base,
     state_base,
 };
+pub use listener::{Holder, ListenError, ListenFailure, Listener, open_listener};
 pub use options::{Leftover, ProcessesOptions, ProcessesStartError, UseCgroups};
 #[cfg(target_os = "linux")]
 pub(crate) use platform::original_open_files_limit;

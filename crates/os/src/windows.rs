@@ -127,6 +127,19 @@ impl OutputPipe {
     }
 }
 
+/// No socket files are made yet.
+#[derive(Debug)]
+pub(crate) struct SocketFile(Infallible);
+
+/// Nothing can be handed over yet.
+pub(crate) fn open_socket(
+    _address: &mainstay_types::ListenAddress,
+) -> Result<(OwnedDescriptor, Option<SocketFile>), crate::ListenFailure> {
+    let message =
+        "mainstay cannot hand sockets to programs on Windows yet: let the program open its own".to_owned();
+    Err(crate::ListenFailure::System { errno: 0, message })
+}
+
 /// Nothing was left: nothing can be started yet.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use mainstay_types::{LaunchFailure, LaunchStep};
 
+use super::listener::make_blocking;
 use crate::Launch;
 use crate::process::MAX_HANDED;
 
@@ -24,6 +25,11 @@ pub(super) fn prepare(launch: &mut Launch) -> Result<(), LaunchFailure> {
         message,
         hint: None,
     })?;
+    let named = FIRST..FIRST + u32::try_from(launch.listen_names.len()).unwrap_or(0);
+    for handed in launch.handed.iter().filter(|handed| named.contains(&handed.target)) {
+        // Fails for nothing that is open.
+        let _ = make_blocking(handed.descriptor.get());
+    }
     if !launch.listen_names.is_empty() {
         launch
             .env
