@@ -127,6 +127,71 @@ impl OutputPipe {
     }
 }
 
+/// What a program says about itself. Cannot be made yet.
+#[derive(Debug)]
+pub struct NotifySocket(Infallible);
+
+impl NotifySocket {
+    /// Always fails.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn open(_label: &str) -> io::Result<Self> {
+        Err(not_yet("sd_notify"))
+    }
+
+    /// The value of `NOTIFY_SOCKET`.
+    #[must_use]
+    pub const fn env_value(&self) -> String {
+        match self.0 {}
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// Never: there is none to be read.
+    #[expect(clippy::unused_async, reason = "the same signature on every system")]
+    pub async fn recv(&self) -> io::Result<crate::Message> {
+        match self.0 {}
+    }
+
+    /// The next message that is there already.
+    ///
+    /// # Errors
+    /// Never: there is none to be read.
+    pub const fn try_recv(&self) -> io::Result<Option<crate::Message>> {
+        match self.0 {}
+    }
+}
+
+/// Waits for a newline. Cannot be made yet.
+#[derive(Debug)]
+pub struct ReadinessReader(Infallible);
+
+impl ReadinessReader {
+    /// True at the first newline.
+    ///
+    /// # Errors
+    /// Never: there is none to be read.
+    #[expect(clippy::unused_async, reason = "the same signature on every system")]
+    pub async fn wait(self) -> io::Result<bool> {
+        match self.0 {}
+    }
+}
+
+/// Always fails.
+///
+/// # Errors
+/// Always.
+pub fn readiness_pipe() -> io::Result<(ReadinessReader, crate::Descriptor)> {
+    Err(not_yet("a readiness descriptor"))
+}
+
+fn not_yet(what: &str) -> io::Error {
+    let text = format!("{what} is not supported on Windows yet: use a probe over the network instead");
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
 /// No socket files are made yet.
 #[derive(Debug)]
 pub(crate) struct SocketFile(Infallible);
