@@ -1,7 +1,7 @@
 //! TLS of checks: whom to trust, and what went wrong in words a user can act upon.
 
 use std::error::Error;
-use std::fmt::Debug;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mainstay_types::{CaFile, HostPort, ProbeFailure, format_duration};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::{
@@ -88,16 +88,19 @@ pub(crate) fn client_config(ca: Option<&CaFile>) -> Result<Arc<ClientConfig>, Tl
         Some(file) => named_roots(file)?,
         None => system_roots()?,
     };
-    let settings = |error: &dyn std::fmt::Display| TlsSetupError::Settings(error.to_string());
+    let settings = |error: &dyn fmt::Display| TlsSetupError::Settings(error.to_string());
     let provider = Arc::new(ring::default_provider());
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .map_err(|error| settings(&error))?;
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| settings(&error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { inner, provider }))
+        .with_custom_certificate_verifier(Arc::new(Verifier {
+            inner,
+            named: ca.map(|CaFile(path)| path.clone()),
+        }))
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
@@ -321,7 +324,7 @@ fn certificate_words(error: &CertificateError) -> String {
         E::BadEncoding => "its certificate cannot be read".to_owned(),
         E::BadSignature => "its certificate's signature is wrong".to_owned(),
         E::Revoked => "its certificate has been revoked".to_owned(),
-        E::Other(OtherError(error)) if error.is::<SelfSigned>() => error.to_string(),
+        E::Other(OtherError(error)) if error.is::<Untrusted>() => error.to_string(),
         E::Other(OtherError(error))
             if matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
         {
@@ -353,16 +356,63 @@ fn date(time: UnixTime) -> String {
         .map_or_else(|| format!("second {} of Unix time", time.as_secs()), |time| time.to_string())
 }
 
-/// Its certificate is signed by nobody but itself, and is not among the authorities.
-#[derive(Debug, thiserror::Error)]
-#[error("its certificate is signed by itself: to trust it, name it with `ca`")]
-struct SelfSigned;
+/// No chain leads from the server's certificate to an authority that is trusted.
+#[derive(Debug)]
+struct Untrusted {
+    why: NoChain,
+    /// The CA file, when one is named.
+    named: Option<PathBuf>,
+}
 
-/// The ordinary verifier, which tells a self-signed certificate from an unknown authority; it decides nothing itself.
+#[derive(Debug)]
+enum NoChain {
+    /// It is signed by nobody but itself.
+    SelfSigned,
+    /// Nobody of the name of its authority is known.
+    UnknownName,
+    /// Somebody of that name is known, with another key: an authority that was made anew.
+    OtherKey,
+}
+
+impl Error for Untrusted {}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(path) = self.named.as_ref().map(|path| path.display()) else {
+            return f.write_str(match self.why {
+                NoChain::SelfSigned => "its certificate is signed by itself: to trust it, name it with `ca`",
+                NoChain::UnknownName => {
+                    "its certificate is signed by an authority that is not known here: name it with `ca`"
+                }
+                NoChain::OtherKey => {
+                    "its certificate names an authority that is known here, but is signed with another key: \
+                     name the one that has signed it with `ca`"
+                }
+            });
+        };
+        match self.why {
+            NoChain::SelfSigned => {
+                write!(f, "its certificate is signed by itself, and is not the one in {path}")
+            }
+            NoChain::UnknownName => write!(
+                f,
+                "its certificate is not signed by an authority in {path}, or it does not send the certificates \
+                 between"
+            ),
+            NoChain::OtherKey => write!(
+                f,
+                "its certificate names the authority in {path}, but is signed with another key: was that \
+                 authority made anew?"
+            ),
+        }
+    }
+}
+
+/// The ordinary verifier; it decides alone. What it says of an unknown authority is told more exactly.
 #[derive(Debug)]
 struct Verifier {
     inner: Arc<WebPkiServerVerifier>,
-    provider: Arc<CryptoProvider>,
+    named: Option<PathBuf>,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -376,14 +426,15 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verdict =
             self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verdict {
-            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
-                if is_self_issued(end_entity) =>
-            {
-                Err(CertificateError::Other(OtherError(Arc::new(SelfSigned))).into())
+        let why = match &verdict {
+            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                if is_self_signed(end_entity) { NoChain::SelfSigned } else { NoChain::UnknownName }
             }
-            other => other,
-        }
+            Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => NoChain::OtherKey,
+            Ok(_) | Err(_) => return verdict,
+        };
+        let untrusted = Untrusted { why, named: self.named.clone() };
+        Err(CertificateError::Other(OtherError(Arc::new(untrusted))).into())
     }
 
     fn verify_tls12_signature(
@@ -405,11 +456,16 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.inner.supported_verify_schemes()
     }
 }
 
-fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
+fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     webpki::EndEntityCert::try_from(certificate)
         .is_ok_and(|certificate| certificate.issuer() == certificate.subject())
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
