@@ -14,6 +14,7 @@ mod http;
 mod looks;
 mod printable;
 mod recorded;
+mod server;
 mod tcp;
 mod tls;
 
@@ -39,9 +40,7 @@ pub async fn perform(action: &ProbeAction, timeout: Duration, exec: &dyn RunComm
         ProbeAction::Grpc { address, service } => grpc::check(address, service, timeout).await,
         ProbeAction::Dns(name) => dns::check(name, timeout).await,
         ProbeAction::File(path) => file::check(path, timeout).await,
-        ProbeAction::Server { .. } => {
-            Err(mainstay_types::ProbeFailure::Protocol(format!("{action} is not supported yet")))
-        }
+        ProbeAction::Server { url, ca } => server::check(url, ca.as_ref(), timeout).await,
         ProbeAction::Exec(command) => exec::check(command, timeout, exec).await,
     };
     match answer {
