@@ -113,7 +113,18 @@ mod tests {
     use super::*;
 
     const AMPLE: Duration = Duration::from_secs(20);
-    const SHORT: Duration = Duration::from_millis(100);
+    const SHORT: Duration = Duration::from_millis(30);
+
+    /// Waits until so many have begun; more than that is a failure.
+    async fn settled(begun: &AtomicUsize, wanted: usize) {
+        let reached = async {
+            while begun.load(Ordering::SeqCst) < wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(AMPLE, reached).await.unwrap();
+        assert_eq!(begun.load(Ordering::SeqCst), wanted);
+    }
 
     #[tokio::test]
     async fn what_hangs_is_bounded_and_shared_and_given_back() {
@@ -135,14 +146,14 @@ mod tests {
             let answer = LOOKS.look(Path::new("0"), &Limit::from_now(SHORT), hanging()).await;
             assert!(matches!(answer, Err(NoLook::TimedOut)), "{answer:?}");
         }
-        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        settled(&begun, 1).await;
         // Others hold theirs, up to the bound.
         for path in 1..MAX_LOOKS + 3 {
             let path = PathBuf::from(path.to_string());
             let answer = LOOKS.look(&path, &Limit::from_now(SHORT), hanging()).await;
             assert!(matches!(answer, Err(NoLook::TimedOut)), "{answer:?}");
         }
-        assert_eq!(begun.load(Ordering::SeqCst), MAX_LOOKS);
+        settled(&begun, MAX_LOOKS).await;
         // Who waits for a hanging look has its answer when it comes; who waits for a thread gets one.
         let limit = Limit::from_now(AMPLE);
         let shared = LOOKS.look(Path::new("0"), &limit, |_| 1);

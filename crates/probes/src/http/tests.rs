@@ -307,3 +307,108 @@ async fn an_excerpt_is_short() {
     assert!(body.len() <= MAX_EXCERPT_BYTES && body.len() > MAX_EXCERPT_BYTES - 10, "{}", body.len());
     assert!(body.ends_with("é…"), "{body}");
 }
+
+/// Asks for a body that matches.
+async fn matched(target: &HttpTarget, pattern: &str, timeout: Duration) -> Result<String, ProbeFailure> {
+    check(&Question { target, status: None, body: Some(pattern), ca: None }, timeout).await
+}
+
+#[tokio::test]
+async fn a_body_is_matched_after_the_status() {
+    const HEALTHY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{\"status\": \"up\"}\n";
+    let differs = |pattern: &str, body: &str| {
+        Err(ProbeFailure::HttpBody { status: 200, pattern: pattern.to_owned(), body: body.to_owned() })
+    };
+    let passes = || Ok("HTTP 200, its body matches".to_owned());
+    for (answer, pattern, outcome) in [
+        (HEALTHY, r#""status":\s*"up""#, passes()),
+        (HEALTHY, "^\\{", passes()),
+        (HEALTHY, r"\}\n$", passes()),
+        (HEALTHY, "down", differs("down", "{\"status\": \"up\"}")),
+        // Not a prefix of the whole.
+        (HEALTHY, r#""up"$"#, differs(r#""up"$"#, "{\"status\": \"up\"}")),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "x", differs("x", "")),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "^$", passes()),
+        // Until the end, and with bytes that are no text.
+        (b"HTTP/1.0 200 OK\r\n\r\n\xff\xferea\0dy", r"rea\x00dy", passes()),
+        (
+            b"HTTP/1.1 500 x\r\ncontent-length: 2\r\n\r\nup",
+            "up",
+            Err(ProbeFailure::HttpStatus { status: 500, wanted: None, body: "up".to_owned() }),
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n\x1f\x8b",
+            "up",
+            protocol("HTTP 200, but its body is encoded (gzip) and cannot be matched"),
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nup",
+            "up",
+            protocol("it closed the connection in the middle of its answer"),
+        ),
+    ] {
+        assert_eq!(matched(&saying(answer).await, pattern, AMPLE).await, outcome, "{pattern}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_matched_across_its_parts() {
+    let (go, may_go) = tokio::sync::oneshot::channel::<()>();
+    let target = server("127.0.0.1", |mut stream, _| async move {
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        for part in ["4\r\nup a", "\r\n", "3\r\nnd ", "\r\n7\r\nrunning\r\n"] {
+            stream.write_all(part.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        may_go.await.unwrap();
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let (answer, ()) = tokio::join!(matched(&target, "^up and running$", AMPLE), async {
+        tokio::task::yield_now().await;
+        go.send(()).unwrap();
+    });
+    assert_eq!(answer, Ok("HTTP 200, its body matches".to_owned()));
+}
+
+#[tokio::test]
+async fn only_the_first_mebibyte_is_matched() {
+    for (before, passes) in
+        [(MAX_MATCHED_BYTES - 2, true), (MAX_MATCHED_BYTES - 1, false), (5_000_000, false)]
+    {
+        let target = server("127.0.0.1", move |mut stream, _| async move {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", before + 2 + 9_000_000);
+            let body = ["x".repeat(before), "up".to_owned(), "y".repeat(9_000_000)].concat();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // The client closes early.
+            let _ = stream.write_all(body.as_bytes()).await;
+        })
+        .await;
+        match matched(&target, "up", AMPLE).await {
+            Ok(_) => assert!(passes, "{before}"),
+            Err(ProbeFailure::HttpBody { status: 200, body, .. }) => {
+                assert!(!passes && body.len() <= MAX_EXCERPT_BYTES, "{before}: {body}");
+            }
+            Err(other) => panic!("{before}: {other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_times_out_though_it_would_match() {
+    let target = server("127.0.0.1", |mut stream, _| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nup").await.unwrap();
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    assert_eq!(matched(&target, "up", SHORT).await, Err(ProbeFailure::TimedOut(SHORT)));
+}
+
+#[tokio::test]
+async fn a_pattern_that_is_none_is_told() {
+    let nowhere = HttpTarget::parse("http://127.0.0.1:1/").unwrap();
+    let Err(ProbeFailure::Protocol(words)) = matched(&nowhere, "(", AMPLE).await else { panic!() };
+    assert!(words.starts_with("the body cannot be matched with \"(\": "), "{words}");
+}
