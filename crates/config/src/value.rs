@@ -239,6 +239,9 @@ impl Value for Duration {
 
 /// A duration in the largest unit that shows it whole and is not too coarse to read: `90s`, `5m`, `365d`.
 pub(crate) fn time_text(time: Duration) -> String {
+    if !time.subsec_nanos().is_multiple_of(1_000_000) {
+        return format!("{}ms", time.as_secs_f64() * 1000.0);
+    }
     let (ms, seconds) = (time.as_millis(), time.as_secs());
     match seconds {
         0 if ms == 0 => "0s".to_owned(),

@@ -205,6 +205,7 @@ fn the_commented_parts_of_the_template_parse_too() {
     let text = format!("{head}{uncommented}[service.db]\ncommand = \"db\"\n");
     let stack = good(&text);
     let app = stack.service("app").unwrap();
-    assert_eq!((app.needs.len(), app.replicas), (4, 2));
+    assert_eq!((app.needs.len(), app.replicas, app.listen.len()), (5, 2, 1));
+    assert_eq!(app.limits.pids, Some(512));
     assert!(app.readiness.is_some() && stack.service("migrate").is_some(), "{text}");
 }

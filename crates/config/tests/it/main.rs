@@ -4,6 +4,7 @@ mod around;
 mod bad_input;
 mod checks;
 mod contract;
+mod diff;
 mod generated;
 mod good_input;
 mod properties;
