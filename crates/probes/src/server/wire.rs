@@ -23,8 +23,8 @@ const MAX_EXCERPT_BYTES: usize = 48;
 /// Time for the server to end its side after it was told good-bye. The answer is known by then.
 const FAREWELL: Duration = Duration::from_millis(300);
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 /// The connection.
 pub(super) struct Wire {
