@@ -43,5 +43,7 @@ pub use platform::{
     end_leftovers_of_earlier_host, is_root, keep_memory_small, pid_exists, raise_open_files_limit,
     readiness_pipe, resolve_identity, run_launcher_if_asked, tree_usage, uid, user_home,
 };
-pub use process::{Handed, Identity, Launch, MAX_HANDED, ProcessEvent, ProcessTrees, ResourceLimits};
+pub use process::{
+    Handed, Identity, Launch, MAX_HANDED, ProcessEvent, ProcessTrees, ResourceLimits, SetMainError,
+};
 pub use stop_request::on_stop_request;

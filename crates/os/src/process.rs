@@ -66,6 +66,44 @@ pub struct Identity {
     pub groups: Vec<u32>,
 }
 
+/// Why a process does not become the main one of a tree.
+#[derive(Debug, thiserror::Error)]
+pub enum SetMainError {
+    /// The start runs no more, or not yet.
+    #[error("process {pid} cannot become the main one: its service does not run")]
+    NotRunning {
+        /// The process.
+        pid: u32,
+    },
+    /// The tree is being killed.
+    #[error("process {pid} cannot become the main one: its service is being killed")]
+    Ending {
+        /// The process.
+        pid: u32,
+    },
+    /// It is no process of the tree.
+    #[error("process {pid} cannot become the main one: it does not belong to the service")]
+    NotOfTree {
+        /// The process.
+        pid: u32,
+    },
+    /// It has ended.
+    #[error("process {pid} cannot become the main one: it has ended")]
+    Gone {
+        /// The process.
+        pid: u32,
+    },
+    /// It cannot be held.
+    #[error("process {pid} cannot become the main one: the system cannot hold it")]
+    System {
+        /// The process.
+        pid: u32,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
 /// News about one start. For each `launch` there is one `Launched` or `LaunchFailed`; after `Launched` one `Exited`;
 /// after `Exited { leftovers > 0 }` one `TreeEnded`.
 #[derive(Debug)]
@@ -86,7 +124,7 @@ pub enum ProcessEvent<Output> {
         /// Why.
         failure: LaunchFailure,
     },
-    /// The main process ended.
+    /// The main process ended. Void when the host then makes another process of the tree the main one.
     Exited {
         /// Which start.
         spawn: SpawnId,
@@ -112,6 +150,9 @@ pub trait ProcessTrees {
 
     /// Sends a signal to every process of the tree. Nothing happens when the tree is gone.
     fn signal(&mut self, spawn: SpawnId, signal: StopSignal);
+
+    /// Sends a signal to the main process of the tree alone. Nothing happens when it has ended.
+    fn signal_main(&mut self, spawn: SpawnId, signal: StopSignal);
 
     /// Kills every process of the tree, those that left its session or group included, until none is left.
     fn kill(&mut self, spawn: SpawnId);

@@ -58,6 +58,20 @@ impl Processes {
         match self.0 {}
     }
 
+    /// Whether a process is of the tree of a start.
+    #[must_use]
+    pub const fn owns(&self, _spawn: SpawnId, _pid: u32) -> Option<bool> {
+        match self.0 {}
+    }
+
+    /// Makes another process of the tree its main one.
+    ///
+    /// # Errors
+    /// Never: there is no tree.
+    pub const fn set_main(&mut self, _spawn: SpawnId, _pid: u32) -> Result<(), crate::SetMainError> {
+        match self.0 {}
+    }
+
     /// Every live process of a tree.
     #[must_use]
     pub const fn pids(&self, _spawn: SpawnId) -> Vec<u32> {
@@ -90,6 +104,10 @@ impl ProcessTrees for Processes {
     }
 
     fn signal(&mut self, _spawn: SpawnId, _signal: StopSignal) {
+        match self.0 {}
+    }
+
+    fn signal_main(&mut self, _spawn: SpawnId, _signal: StopSignal) {
         match self.0 {}
     }
 

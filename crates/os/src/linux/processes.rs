@@ -6,10 +6,12 @@
 //!               │                  └──status pipe speaks──► Failing ──pidfd──► (gone: LaunchFailed)
 //!               └──reply without a process──► (gone: LaunchFailed)       Running ──pidfd──► Leftovers ──► (gone: TreeEnded)
 //! ```
-//! A main process stays a zombie while its tree lives: its pid, session and group numbers cannot be taken by others.
+//! A main process stays a zombie while its tree lives: its pid, session and group numbers cannot be taken by others. When
+//! another one becomes the main one (`main_process`), a tree that runs or has leftovers is Running with that one.
 
 mod adopted;
 mod link;
+mod main_process;
 mod requests;
 mod settle;
 
@@ -132,6 +134,8 @@ struct Tree {
     /// Kept until the program runs, to explain why it does not.
     launch: Option<Box<Launch>>,
     state: TreeState,
+    /// The process that was started, when another one is the main one.
+    first: Option<Main>,
     /// `None`: kept together by descent and marker.
     group: Option<Arc<Group>>,
     /// Everything in it is to be killed, until nothing is left.
@@ -400,6 +404,10 @@ impl ProcessTrees for Processes {
         }
     }
 
+    fn signal_main(&mut self, spawn: SpawnId, signal: StopSignal) {
+        self.request_signal_main(spawn, signal);
+    }
+
     fn kill(&mut self, spawn: SpawnId) {
         self.request_kill(spawn);
     }
@@ -444,7 +452,7 @@ impl Drop for Processes {
             link.wait_for_end();
         }
         for tree in self.trees.values() {
-            if let Some(main) = tree.state.main() {
+            for main in tree.state.main().into_iter().chain(&tree.first) {
                 link::reap(&main.pidfd);
             }
         }

@@ -87,6 +87,7 @@ impl Processes {
             replica: replica.clone(),
             launch: Some(Box::new(launch)),
             state: TreeState::Asked { signals: Vec::new(), killed: false },
+            first: None,
             group: group.clone(),
             killing: false,
             rounds: 0,
@@ -176,7 +177,7 @@ impl Processes {
             .collect();
         for (spawn, signals) in &wanted {
             let Some(tree) = self.trees.get_mut(spawn) else { continue };
-            if let Some(main) = tree.state.main() {
+            for main in tree.state.main().into_iter().chain(&tree.first) {
                 for signal in signals {
                     let _ = pidfd_send_signal(&main.pidfd, *signal);
                 }
