@@ -91,7 +91,7 @@ table! {
         /// How it is asked to read its configuration again, by `mainstay reload`. Exactly one way is written.
         reload: ReloadOptions { otherwise: "{ rolling = true }", example: "{ signal = \"SIGHUP\" }" }
         /// A command that runs before each start. When it fails, the start has failed, and `restart` says what follows.
-        /// Like each hook, it runs as the service would: user, folder, environment and limits are the service's.
+        /// Like each hook, it runs as the service would, with the facts in its environment.
         before_start: HookCommand { example: "[\"./prepare\"]" }
         /// A command that runs once the service is ready; for a oneshot, once it runs. Its failure is told and changes
         /// nothing.
@@ -310,9 +310,9 @@ table! {
     struct ReloadOptions, "reload", "[service.NAME.reload]", one_of: ["signal", "command", "rolling"];
 
     keys {
-        /// What is sent to its main process.
+        /// What is sent to its main process: what the program reloads on, and not `SIGKILL`.
         signal: StopSignal { example: "\"SIGHUP\"" }
-        /// A command that asks it, run once for each replica.
+        /// A command that asks it, run once for each replica. It follows the rules of the service's `command`.
         command: CommandLine { example: "[\"./web\", \"--reload\"]" }
         /// After this time the command is killed, and the reload has failed.
         timeout: Duration {
@@ -325,7 +325,7 @@ table! {
 
 table! {
     /// A command around a service's life, with a limit of its own.
-    struct HookOptions, "hook", "before_start, after_ready, before_stop, after_exit";
+    struct HookOptions, "hook", "the table of a hook";
 
     keys {
         /// What runs. It follows the rules of the service's `command`.

@@ -170,12 +170,18 @@ fn type_words(key: &Key) -> String {
         Rule::Time(min, max) => format!(", {} to {}", time_text(min), time_text(max)),
         Rule::Size(min, max) => format!(", {} to {}", size_text(min), size_text(max)),
     };
+    if let Shape::Server(kind) = key.shape {
+        let schemes: Vec<_> = kind.schemes().iter().map(|(scheme, _)| format!("`{scheme}://`")).collect();
+        return format!("a URL that begins with {}", schemes.join(" or "));
+    }
     let words = if matches!(key.shape, Shape::Choice(_)) {
         "one of these texts:"
     } else if matches!(key.shape, Shape::Environment) {
         "a table of names and values; a value is a text, a whole number or a boolean"
     } else if matches!(key.shape, Shape::Listeners) {
         "a table of names and addresses"
+    } else if matches!(key.shape, Shape::Yes) {
+        "`true`"
     } else if matches!(key.shape, Shape::Pattern) {
         "a [regular expression](https://docs.rs/regex/1/regex/#syntax)"
     } else if matches!(key.shape, Shape::Services(_)) {

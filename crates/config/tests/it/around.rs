@@ -177,7 +177,7 @@ fn hooks_are_commands_with_a_time() {
         ),
         (
             "before_stop = { comand = \"x\" }",
-            "3:17 config-unknown-key: unknown key `comand` (before_start, after_ready, before_stop, after_exit)",
+            "3:17 config-unknown-key: unknown key `comand` (the table of a hook)",
         ),
     ] {
         assert_eq!(errors(&with(lines)), [want], "{lines}");
