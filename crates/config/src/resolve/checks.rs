@@ -83,6 +83,12 @@ fn check_thresholds(
 fn check_descriptors(reader: &mut Reader<'_>, named: &NamedService) {
     let sockets = named.options.listen.as_ref().map_or(0, |at| at.value.0.len());
     let sockets = u32::try_from(sockets).unwrap_or(u32::MAX);
+    let limit = named.options.limits.as_ref().and_then(|at| at.value.open_files.as_ref());
+    if let Some(limit) = limit.filter(|at| at.value < u64::from(FIRST_LISTENER.saturating_add(sockets))) {
+        let message = format!("`open_files` leaves no room for the {sockets} sockets of `listen`");
+        let help = "a service opens files of its own too: allow at least a hundred more than it has sockets";
+        reader.report(Found::invalid(limit.span.clone(), message).help(help));
+    }
     let mut first: Option<(u32, ProbeKind)> = None;
     for (probe, kind) in probes(named) {
         let Some(descriptor) = &probe.value.notify_fd else { continue };
@@ -93,6 +99,14 @@ fn check_descriptors(reader: &mut Reader<'_>, named: &NamedService) {
                 "descriptor {number} is one of the sockets of `listen`, which are {FIRST_LISTENER} to {last}"
             );
             let help = format!("use {} or more, and tell the program so", last + 1);
+            reader.report(Found::invalid(descriptor.span.clone(), message).help(help));
+        }
+        if let Some(limit) = limit.filter(|at| at.value <= u64::from(number)) {
+            let message = format!(
+                "descriptor {number} is beyond `limits.open_files`, which allows 0 to {}",
+                limit.value - 1
+            );
+            let help = "use a smaller descriptor, or allow more open files";
             reader.report(Found::invalid(descriptor.span.clone(), message).help(help));
         }
         match first {

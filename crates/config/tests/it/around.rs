@@ -291,6 +291,11 @@ fn limits_are_read_in_their_units() {
     assert_eq!(web("limits.cpu = 1024").limits.cpu_millis, Some(1_024_000));
     assert_eq!(web("limits.cpu = 0.3").limits.cpu_millis, Some(300));
     assert_eq!(web("").limits, Limits::default());
+    let sockets: String = (1..=14).map(|port| format!("s{port} = \"127.0.0.1:{port}\", ")).collect();
+    assert_eq!(
+        errors(&with(&format!("limits.open_files = 16\nlisten = {{ {sockets} }}"))),
+        ["3:21 config-invalid-value: `open_files` leaves no room for the 14 sockets of `listen`"]
+    );
     for (limit, want) in [
         (
             "memory = \"1KiB\"",

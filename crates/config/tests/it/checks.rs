@@ -267,6 +267,10 @@ fn mistakes_in_probes_are_said_in_place() {
             "4:23 config-invalid-value: descriptor 4 is one of the sockets of `listen`, which are 3 to 4",
         ),
         (
+            "readiness.notify_fd = 16\nlimits.open_files = 16",
+            "3:23 config-invalid-value: descriptor 16 is beyond `limits.open_files`, which allows 0 to 15",
+        ),
+        (
             "startup.notify_fd = 7\nreadiness.notify_fd = 8",
             "4:23 config-invalid-value: the startup probe waits on descriptor 7: a service has one, and it cannot be 8 too",
         ),
