@@ -41,3 +41,9 @@ pub(crate) async fn check(
         ServerKind::Amqp => amqp::check(wire, &login, ca).await,
     }
 }
+
+/// Whether the answer is only that nobody in particular is not let in: who names no user asks for readiness alone, and
+/// a server that examines credentials is ready (so `pg_isready` sees it).
+fn is_ready_for_others(login: &Login, failure: &ProbeFailure) -> bool {
+    login.user.is_none() && matches!(failure, ProbeFailure::Credentials(_))
+}

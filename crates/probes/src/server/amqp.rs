@@ -57,13 +57,11 @@ pub(super) async fn check(
         Err(Ended::Closed { code, text }) => {
             let text = wire.shown(&text, MAX_WORDS_BYTES);
             wire.close(&method(CLOSE_OK, &[])).await;
-            match refusal(code, text) {
-                // A broker that examines credentials is ready.
-                ProbeFailure::Credentials(_) if login.user.is_none() => {
-                    Ok("ready: it speaks AMQP 0-9-1; not logged in, for the URL names no user".to_owned())
-                }
-                failure => Err(failure),
+            let failure = refusal(code, &text);
+            if super::is_ready_for_others(login, &failure) {
+                return Ok("ready: it speaks AMQP 0-9-1; not logged in, for the URL names no user".to_owned());
             }
+            Err(failure)
         }
         Err(Ended::Failed(failure)) => Err(failure),
     }
@@ -90,7 +88,7 @@ async fn open(wire: &mut Wire, login: &Login) -> Result<String, Ended> {
     wire.write(HEADER).await?;
     let start = match read_method(wire).await {
         Ok((START, arguments)) => arguments,
-        Ok((method, arguments)) => return Err(unexpected(wire, method, arguments)),
+        Ok((method, arguments)) => return Err(unexpected(wire, method, &arguments)),
         Err(Unread::Broken(Broken {
             kind: BrokenKind::Closed | BrokenKind::Reset, answered: false, ..
         })) => {
@@ -111,7 +109,7 @@ async fn open(wire: &mut Wire, login: &Login) -> Result<String, Ended> {
 
     let tune = match read_method(wire).await {
         Ok((TUNE, arguments)) if arguments.len() == 8 => arguments,
-        Ok((method, arguments)) => return Err(unexpected(wire, method, arguments)),
+        Ok((method, arguments)) => return Err(unexpected(wire, method, &arguments)),
         // 2.2.4: a broker that is not told of authentication_failure_close, or does not know it, closes without a word.
         Err(Unread::Broken(Broken { kind: BrokenKind::Closed | BrokenKind::Reset, .. })) => {
             let words = "it closed the connection when it was told user and password";
@@ -126,7 +124,7 @@ async fn open(wire: &mut Wire, login: &Login) -> Result<String, Ended> {
     wire.write(&answer).await?;
     match read_method(wire).await {
         Ok((OPEN_OK, _)) => Ok(start.who),
-        Ok((method, arguments)) => Err(unexpected(wire, method, arguments)),
+        Ok((method, arguments)) => Err(unexpected(wire, method, &arguments)),
         Err(unread) => Err(Ended::Failed(unread.into())),
     }
 }
@@ -257,8 +255,8 @@ async fn read_method(wire: &mut Wire) -> Result<(u16, Vec<u8>), Unread> {
 }
 
 /// Another method than the one that is due: connection.close has a reason, anything else is wrong.
-fn unexpected(wire: &Wire, method: u16, arguments: Vec<u8>) -> Ended {
-    match (method, &arguments[..]) {
+fn unexpected(wire: &Wire, method: u16, arguments: &[u8]) -> Ended {
+    match (method, arguments) {
         (CLOSE, [a, b, length, rest @ ..]) => Ended::Closed {
             code: u16::from_be_bytes([*a, *b]),
             text: rest[..rest.len().min(usize::from(*length))].to_vec(),
@@ -269,9 +267,9 @@ fn unexpected(wire: &Wire, method: u16, arguments: Vec<u8>) -> Ended {
 
 /// connection.close in its kinds: the reply codes of the specification, 1.1, and the words RabbitMQ gives with 530,
 /// which stands for a virtual host that is missing, forbidden, down or full.
-fn refusal(code: u16, text: String) -> ProbeFailure {
+fn refusal(code: u16, text: &str) -> ProbeFailure {
     // "NOT_ALLOWED - vhost shop not found": the name of the code says nothing more.
-    let words = text.split_once(" - ").map_or(text.as_str(), |(_, words)| words);
+    let words = text.split_once(" - ").map_or(text, |(_, words)| words);
     match code {
         530 if words.contains("limit") => {
             ProbeFailure::NotReady(format!("has no connection left ({code}: {words})"))

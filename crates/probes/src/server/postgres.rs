@@ -28,13 +28,11 @@ pub(super) async fn check(
     begin_tls(&mut wire, encrypt(login, ca)?).await?;
     let facts = match log_in(&mut wire, login).await {
         Ok(facts) => facts,
-        // As pg_isready sees it: a server that examines credentials is ready.
-        Err(ProbeFailure::Credentials(_)) if login.user.is_none() => {
-            wire.close(&[]).await;
-            return Ok(format!("ready: {NAME}; not logged in, for the URL names no user"));
-        }
         Err(failure) => {
             wire.close(&[]).await;
+            if super::is_ready_for_others(login, &failure) {
+                return Ok(format!("ready: {NAME}; not logged in, for the URL names no user"));
+            }
             return Err(failure);
         }
     };
