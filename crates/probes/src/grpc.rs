@@ -139,9 +139,10 @@ fn judge(trailers: &HeaderMap, message: &[u8], service: &str, limit: &Limit) -> 
         ));
     }
     let status = trailers.get("grpc-status").map(|status| crate::printable(status.as_bytes(), 20));
-    let said = trailers.get("grpc-message").map_or(String::new(), |text| {
-        format!(": {}", crate::printable(&decoded(text.as_bytes()), MAX_MESSAGE_BYTES))
-    });
+    let said = trailers
+        .get("grpc-message")
+        .map_or(String::new(), |text| crate::printable(&decoded(text.as_bytes()), MAX_MESSAGE_BYTES));
+    let said = if said.is_empty() { said } else { format!(": {said}") };
     match status.as_deref() {
         Some("0") => {}
         Some("4") => return Err(ProbeFailure::TimedOut(limit.timeout)),

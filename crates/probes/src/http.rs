@@ -167,7 +167,7 @@ async fn judge(
         Err(_) => return Err(ProbeFailure::TimedOut(limit.timeout)),
     }
     let Some(pattern) = pattern else { return Ok(format!("HTTP {status}")) };
-    if pattern.is_match(&body) {
+    if matches(pattern, &body) {
         return Ok(format!("HTTP {status}, its body matches"));
     }
     match head.headers.get(header::CONTENT_ENCODING).map(header::HeaderValue::as_bytes) {
@@ -180,6 +180,13 @@ async fn judge(
         }
         _ => Err(ProbeFailure::HttpBody { status, pattern: pattern.as_str().to_owned(), body: excerpt() }),
     }
+}
+
+/// `$` may stand for the end before the last line break, as it does in Perl and Python: what a server writes ends with
+/// one more often than not, and the failure's excerpt does not show it.
+fn matches(pattern: &Regex, body: &[u8]) -> bool {
+    let line = body.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    pattern.is_match(body) || line.is_some_and(|line| pattern.is_match(line))
 }
 
 /// Reads up to `max_bytes` into `body`.

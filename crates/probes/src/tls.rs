@@ -5,11 +5,12 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use mainstay_types::{CaFile, HostPort, ProbeFailure, format_duration};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
@@ -31,9 +32,14 @@ const MAX_CA_BYTES: u64 = 1024 * 1024;
 /// Names of a certificate that are told; one for a whole hosting company has hundreds.
 const MAX_NAMES: usize = 5;
 
-/// The settings for each `ca`, and for the system's authorities under the empty path: made anew each time, since
-/// certificates are renewed while the host runs.
+/// The settings for each `ca`, and for the system's authorities under the empty path.
 static LOOKS: Looks<Result<Arc<ClientConfig>, String>> = Looks::new();
+/// How long the system's authorities are kept. To read the hundreds of them takes milliseconds, which many probes over
+/// TLS would feel; they change with the system's updates. A named file is read each time: it is small, and is renewed
+/// while somebody waits for the effect.
+const SYSTEM_KEPT: Duration = Duration::from_secs(60);
+/// The settings with the system's authorities, and when they were made.
+static SYSTEM: Mutex<Option<(Instant, Arc<ClientConfig>)>> = Mutex::new(None);
 
 /// Why no TLS can be attempted.
 #[derive(Debug, thiserror::Error)]
@@ -82,26 +88,46 @@ pub(crate) enum TlsSetupError {
 /// What a client needs for TLS 1.2 and 1.3: trusts the authorities of `ca`, or the system's when there is none.
 /// ALPN is left empty.
 ///
-/// Reads files and takes some milliseconds with the system's authorities: not for the runtime's own threads.
+/// Reads files, and takes some milliseconds for the system's authorities once in [`SYSTEM_KEPT`]: not for the
+/// runtime's own threads, see [`client_config_within`].
 pub(crate) fn client_config(ca: Option<&CaFile>) -> Result<Arc<ClientConfig>, TlsSetupError> {
-    let roots = match ca {
-        Some(file) => named_roots(file)?,
-        None => system_roots()?,
-    };
+    if let Some(file) = ca {
+        return trusting(named_roots(file)?, Some(file.0.clone()));
+    }
+    if let Some(config) = kept_system_config() {
+        return Ok(config);
+    }
+    let config = trusting(system_roots()?, None)?;
+    *lock_system() = Some((Instant::now(), Arc::clone(&config)));
+    Ok(config)
+}
+
+fn kept_system_config() -> Option<Arc<ClientConfig>> {
+    lock_system()
+        .as_ref()
+        .filter(|(made, _)| made.elapsed() < SYSTEM_KEPT)
+        .map(|(_, config)| Arc::clone(config))
+}
+
+fn lock_system() -> MutexGuard<'static, Option<(Instant, Arc<ClientConfig>)>> {
+    // Nothing panics while holding it.
+    SYSTEM.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn trusting(roots: RootCertStore, named: Option<PathBuf>) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let settings = |error: &dyn fmt::Display| TlsSetupError::Settings(error.to_string());
     let provider = Arc::new(ring::default_provider());
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .map_err(|error| settings(&error))?;
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| settings(&error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier {
-            inner,
-            named: ca.map(|CaFile(path)| path.clone()),
-        }))
+        .with_custom_certificate_verifier(Arc::new(Verifier { inner, named }))
         .with_no_client_auth();
+    // A resumed session would not show its certificate again.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
@@ -112,10 +138,13 @@ pub(crate) async fn client_config_within(
     limit: &Limit,
 ) -> Result<Arc<ClientConfig>, ProbeFailure> {
     let failure = |message| ProbeFailure::Tls { address: address.clone(), message };
+    if let (None, Some(config)) = (ca, kept_system_config()) {
+        return Ok(config);
+    }
     let path = ca.map_or(Path::new(""), |CaFile(path)| path);
     let ca = ca.cloned();
-    let made =
-        LOOKS.look(path, limit, move |_| client_config(ca.as_ref()).map_err(|error| error.to_string())).await;
+    let make = move |_: &Path| client_config(ca.as_ref()).map_err(|error| error.to_string());
+    let made = LOOKS.look(path, limit, make).await;
     match made {
         Ok(config) => config.map_err(failure),
         Err(NoLook::TimedOut) => Err(failure(format!(
@@ -426,12 +455,15 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verdict =
             self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        let why = match &verdict {
-            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                if is_self_signed(end_entity) { NoChain::SelfSigned } else { NoChain::UnknownName }
-            }
-            Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => NoChain::OtherKey,
-            Ok(_) | Err(_) => return verdict,
+        let Err(rustls::Error::InvalidCertificate(error)) = &verdict else { return verdict };
+        let why = if !matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
+            return verdict;
+        } else if is_self_signed(end_entity) {
+            NoChain::SelfSigned
+        } else if *error == CertificateError::BadSignature {
+            NoChain::OtherKey
+        } else {
+            NoChain::UnknownName
         };
         let untrusted = Untrusted { why, named: self.named.clone() };
         Err(CertificateError::Other(OtherError(Arc::new(untrusted))).into())

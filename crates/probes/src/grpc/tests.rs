@@ -167,6 +167,7 @@ async fn refusals_are_told_apart() {
             &[KIND, ("grpc-status", "16"), ("grpc-message", "who?")],
             "the call failed with UNAUTHENTICATED: who?",
         ),
+        ("", &[KIND, ("grpc-status", "13"), ("grpc-message", "")], "the call failed with INTERNAL"),
         ("", &[KIND, ("grpc-status", "99")], "the call failed with status 99"),
         ("", &[KIND], "it ended its answer without a grpc-status"),
     ] {

@@ -324,6 +324,9 @@ async fn a_body_is_matched_after_the_status() {
         (HEALTHY, r#""status":\s*"up""#, passes()),
         (HEALTHY, "^\\{", passes()),
         (HEALTHY, r"\}\n$", passes()),
+        (HEALTHY, r"\}$", passes()),
+        (b"HTTP/1.0 200 OK\r\n\r\nok\r\n", "^ok$", passes()),
+        (b"HTTP/1.0 200 OK\r\n\r\nok\n\n", "^ok$", differs("^ok$", "ok")),
         (HEALTHY, "down", differs("down", "{\"status\": \"up\"}")),
         // Not a prefix of the whole.
         (HEALTHY, r#""up"$"#, differs(r#""up"$"#, "{\"status\": \"up\"}")),
