@@ -77,6 +77,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let here = folder.path().display().to_string();
         fs::write(folder.path().join("file"), "").unwrap();
+        // The same number on Linux (ENOENT) and on Windows (ERROR_FILE_NOT_FOUND), where a folder has another.
         let not_found = io::Error::from_raw_os_error(2).to_string();
         for (name, end) in [
             ("a", String::new()),
@@ -93,5 +94,21 @@ mod tests {
             panic!()
         };
         assert!(!message.is_empty());
+    }
+
+    #[tokio::test]
+    #[expect(deprecated, reason = "soft_link is the one way to make a link that is the same on every system")]
+    async fn links_are_followed_and_told_when_they_lead_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let [target, link, around] = ["target", "link", "around"].map(|name| folder.path().join(name));
+        fs::soft_link(&target, &link).unwrap();
+        fs::soft_link(&around, &around).unwrap();
+        let end = format!("; it is a link to {}, which is not there", target.display());
+        let Err(ProbeFailure::File { message, .. }) = check(&link, AMPLE).await else { panic!() };
+        assert!(message.ends_with(&end), "{message}");
+        let Err(ProbeFailure::File { message, .. }) = check(&around, AMPLE).await else { panic!() };
+        assert!(!message.contains("is a link to"), "{message}");
+        fs::write(&target, "abc").unwrap();
+        assert_eq!(check(&link, AMPLE).await, Ok("is there (file, 3 bytes)".to_owned()));
     }
 }

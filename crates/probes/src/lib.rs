@@ -1,10 +1,11 @@
 //! Performs probes and gates: one question to the outside, one answer, within the time allowed.
 //!
-//! Role: tcp, http and exec checks. Knows nothing of thresholds or periods: `lifecycle` asks, this answers.
+//! Role: the checks of [`ProbeAction`], in each server's own protocol. Knows nothing of thresholds or periods: `lifecycle` asks, this answers.
 //! May use: `types`. May be used by: `host`.
 //!
-//! Nothing is kept between two probes: each makes its own connection and closes it, so that a probe sees what a new
-//! client would see, and a thousand idle services cost nothing.
+//! Next to nothing is kept between two probes: each makes its own connection and closes it, so that a probe sees what a
+//! new client would see, and a thousand idle services cost nothing. Kept are the system's certificate authorities for a
+//! minute, and looks at files that have not come back.
 
 mod dns;
 mod exec;
@@ -83,10 +84,13 @@ mod tests {
                 tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
             }
         });
-        let http = |status| ProbeAction::Http {
-            target: HttpTarget { tls: false, address: address.clone(), path: "/".to_owned() },
-            status,
-            body: None,
+        let folder = tempfile::tempdir().unwrap();
+        let target = HttpTarget { tls: false, address: address.clone(), path: "/".to_owned() };
+        let http = |status| ProbeAction::Http { target: target.clone(), status, body: None, ca: None };
+        let matching = |pattern: &str| ProbeAction::Http {
+            target: target.clone(),
+            status: Some(404),
+            body: Some(pattern.to_owned()),
             ca: None,
         };
         let exec =
@@ -102,6 +106,25 @@ mod tests {
                     wanted: None,
                     body: String::new(),
                 }),
+            ),
+            (
+                matching("x"),
+                ProbeOutcome::Failed(ProbeFailure::HttpBody {
+                    status: 404,
+                    pattern: "x".to_owned(),
+                    body: String::new(),
+                }),
+            ),
+            (
+                ProbeAction::Dns("10.0.0.1".to_owned()),
+                passed("is an address already: there is nothing to resolve"),
+            ),
+            (ProbeAction::File(folder.path().to_owned()), passed("is there (folder)")),
+            (
+                ProbeAction::Grpc { address: address.clone(), service: String::new() },
+                ProbeOutcome::Failed(ProbeFailure::Protocol(
+                    "it speaks HTTP/1, not gRPC (HTTP/2)".to_owned(),
+                )),
             ),
             (exec("0"), passed("exit code 0")),
             (

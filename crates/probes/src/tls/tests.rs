@@ -220,6 +220,15 @@ async fn without_a_file_the_system_knows_no_authority_of_a_test() {
     }
 }
 
+#[test]
+fn the_authorities_of_the_system_are_kept() {
+    match client_config(None) {
+        Ok(_) => assert!(kept_system_config().is_some()),
+        // A machine without any.
+        Err(error) => assert!(matches!(error, TlsSetupError::NoAuthorities { .. }), "{error}"),
+    }
+}
+
 #[tokio::test]
 async fn servers_that_want_something_else_are_told() {
     let folder = tempfile::tempdir().unwrap();
