@@ -46,4 +46,4 @@ pub use platform::{
 pub use process::{
     Handed, Identity, Launch, MAX_HANDED, ProcessEvent, ProcessTrees, ResourceLimits, SetMainError,
 };
-pub use stop_request::on_stop_request;
+pub use stop_request::{on_reload_request, on_stop_request};

@@ -143,6 +143,44 @@ fn what_cannot_be_handed_over_is_refused() {
 }
 
 #[test]
+fn what_the_launcher_has_no_room_for_fails_alone() {
+    for cgroups in BOTH {
+        let mut host = Host::start(cgroups);
+        assert_eq!(host.run_to_end("a", launch("true", &[])), (Exit::Code(0), 0));
+        let launcher = host.processes.launcher_pid().unwrap().to_string();
+        let limited =
+            std::process::Command::new("prlimit").args(["--pid", &launcher, "--nofile=30:30"]).status();
+        assert!(limited.unwrap().success());
+        let descriptor = file_with("x");
+        // Together on their way: what is lost of one must not be taken from another.
+        let spawns: Vec<_> = (0..30_u32)
+            .map(|number| {
+                let mut what = launch("/bin/sh", &["-c", "cat <&3"]);
+                what.handed = vec![handed(3, &file_with(&format!("{number}\n")))];
+                what.limits.open_files = Some(20);
+                if number % 3 == 1 {
+                    what.handed.extend((4..60).map(|target| handed(target, &descriptor)));
+                }
+                (number, host.launch("a", what))
+            })
+            .collect();
+        for (number, spawn) in spawns {
+            if number % 3 == 1 {
+                let News::Failed(_, failure) = host.next_of(spawn) else { panic!("{number} was started") };
+                assert_eq!((failure.step, failure.errno), (LaunchStep::Listen, 24));
+                assert!(failure.hint.is_some());
+                continue;
+            }
+            let news = host.next_of(spawn);
+            assert!(matches!(news, News::Launched(..)), "{news:?}");
+            assert_eq!(host.stdout_of(spawn), format!("{number}\n"));
+            assert_eq!(host.next_of(spawn), News::Exited(spawn, Exit::Code(0), 0));
+        }
+        host.shutdown();
+    }
+}
+
+#[test]
 fn a_handed_pipe_closes_with_the_program() {
     let mut host = Host::start(UseCgroups::IfPossible);
     let (mut reader, writer) = std::io::pipe().unwrap();

@@ -155,6 +155,28 @@ fn descriptors_are_closed_at_once() {
 }
 
 #[test]
+fn descriptors_beyond_the_limit_are_closed_too() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let mut host = Host::start(UseCgroups::IfPossible);
+    let socket = open(&host);
+    let script = "say('READY=1', [0] * 200)\nsay('STATUS=after')\n";
+    let (spawn, _) = host.run("a", python(&socket, script));
+    assert_eq!(host.next_of(spawn), News::Exited(spawn, Exit::Code(0), 0));
+    let before = open_fds();
+    let limit = getrlimit(Resource::Nofile);
+    // Room for a few of them.
+    setrlimit(Resource::Nofile, Rlimit { current: Some(50), ..limit }).unwrap();
+    let message = recv(&host, &socket);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    assert_eq!(message.facts, [Notification::Ready]);
+    let all = message.ignored.iter().any(|remark| remark.starts_with("200 "));
+    assert!(!all, "the limit was not reached");
+    assert_eq!(open_fds(), before);
+    assert_eq!(recv(&host, &socket).facts, [Notification::Status("after".to_owned())]);
+    host.shutdown();
+}
+
+#[test]
 fn systemds_own_tool_is_understood() {
     if !std::path::Path::new("/usr/bin/systemd-notify").exists() {
         eprintln!("no systemd-notify here: not tried");
