@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | Up | waiting, starting, backoff | on its way |
 //! | Up | ready, unready | as it should be, or nearly |
-//! | Up | stopping | restarting: a command, a probe, or leftovers of an exit |
+//! | Up | stopping | restarting: a command, a probe, leftovers of an exit, or what runs after one |
 //! | Up | stopped, completed, failed | its policy has ended it |
 //! | Down | starting, ready, unready | waits for its dependents to end |
 //! | Down | stopping | on its way |
@@ -258,7 +258,22 @@ impl StackMachine {
     /// Whether every service is terminated and nothing will happen without a command.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let awaits_tree = |replica: &Replica| matches!(replica.actual, Actual::Failed(Outlook::AwaitsTree));
+        let awaits_tree = |replica: &Replica| match replica.actual {
+            Actual::Failed(Outlook::AwaitsTree) => true,
+            Actual::Failed(Outlook::WatchesGates) => {
+                replica.held.as_ref().is_some_and(|held| held.after_exit.is_some())
+            }
+            Actual::Failed(Outlook::Final | Outlook::Retries { .. })
+            | Actual::Waiting
+            | Actual::Preparing { .. }
+            | Actual::Launching { .. }
+            | Actual::Running(_)
+            | Actual::Backoff { .. }
+            | Actual::Stopping(_)
+            | Actual::Closing(_)
+            | Actual::Stopped
+            | Actual::Completed => false,
+        };
         self.course != Course::Idle
             && self.active == 0
             && self.deadlines.is_empty()

@@ -123,6 +123,7 @@ pub(crate) struct Plan {
     /// Runs before the first step.
     pub(crate) before: Option<Hook>,
     pub(crate) steps: Vec<StopStep>,
+    pub(crate) grace: Duration,
 }
 
 /// How much force is in use.

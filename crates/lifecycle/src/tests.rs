@@ -9,6 +9,7 @@ mod probes;
 mod properties;
 mod scale;
 mod stops;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

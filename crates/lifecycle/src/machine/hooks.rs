@@ -193,7 +193,7 @@ impl StackMachine {
             }
             // Something it needs was lost meanwhile.
             (ProbeOutcome::Passed(_), crate::Wanted::Up) if slot.shut_gates > 0 => {
-                self.enter_waiting(at, reason)
+                self.enter_waiting(at, reason);
             }
             (ProbeOutcome::Passed(_), crate::Wanted::Up) => self.launch(at, reason),
         }

@@ -26,7 +26,7 @@ impl Plan {
         if !steps.iter().any(signals) {
             steps.push(StopStep { action: StopAction::Signal(StopSignal::Term), wait: None });
         }
-        Self { before, steps }
+        Self { before, steps, grace: policy.grace }
     }
 
     /// What comes after so many steps, in a few words.

@@ -16,8 +16,19 @@ impl StackMachine {
     pub(super) fn on_launched(&mut self, spawn: SpawnId, pid: u32) {
         let Some(&at) = self.spawns.get(&spawn) else { return };
         let now = self.now;
-        let grace = self.config(at).stop.grace;
-        let kill_at = self.kill_at(grace);
+        // One that is being stopped has its whole grace from here on.
+        let kill_at = match &self.replica(at).actual {
+            Actual::Stopping(stopping) => self.kill_at(stopping.plan.grace),
+            Actual::Closing(_)
+            | Actual::Preparing { .. }
+            | Actual::Launching { .. }
+            | Actual::Running(_)
+            | Actual::Waiting
+            | Actual::Backoff { .. }
+            | Actual::Stopped
+            | Actual::Completed
+            | Actual::Failed(_) => now,
+        };
         let replica = self.replica_mut(at);
         if let Some(held) = replica.held.as_mut().filter(|held| held.spawn == spawn) {
             // It came up after all, long after it was given up: it must not stay.
