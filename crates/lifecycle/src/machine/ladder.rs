@@ -67,7 +67,8 @@ impl StackMachine {
         self.reindex(at);
     }
 
-    /// Takes the next step; `failed` says what failed, if that is why.
+    /// Takes the next step; `failed` says what failed, if that is why. Bounded: a step without any wait is followed by
+    /// the next one here, and there are so many.
     pub(super) fn next_step(&mut self, at: At, failed: Option<String>) {
         let now = self.now;
         let Actual::Stopping(stopping) = &mut self.replica_mut(at).actual else { return };
@@ -78,6 +79,10 @@ impl StackMachine {
             Stage::Asked { kill_at, done, .. } => (kill_at, done),
             Stage::NotLaunched { .. } | Stage::Killed { .. } => return,
         };
+        if kill_at <= now {
+            self.kill(at, Some(now - asked_at));
+            return;
+        }
         let step = stopping.plan.steps.get(done).cloned();
         let is_last = done + 1 >= stopping.plan.steps.len();
         let next_at = match &step {
@@ -89,7 +94,7 @@ impl StackMachine {
         let mut task = None;
         match &step {
             Some(StopStep { action: StopAction::Signal(StopSignal::Kill), .. }) => {
-                let after = escalates.then(|| now - asked_at);
+                let after = (done > 0).then(|| now - asked_at);
                 self.kill(at, after);
                 return;
             }
@@ -118,6 +123,9 @@ impl StackMachine {
         } else {
             // Why it is being stopped says more than that it was asked in the usual way.
             self.tell(at, reason);
+        }
+        if next_at <= now {
+            self.next_step(at, None);
         }
         self.reindex(at);
     }

@@ -238,6 +238,24 @@ fn a_before_stop_with_more_time_than_the_grace_is_cut_and_killed_with_the_progra
     assert_eq!(bench.timeout(), 1000);
     assert_eq!(bench.until(1000), ["kill #1", "end run ~1"]);
     assert_eq!(bench.run_ended(1, false), NOTHING);
+
+    let it = with(|hooks| hooks.before_stop = hook("leave", 60_000));
+    let mut bench = Bench::started(vec![ladder(it, 1000, &[("ask", Some(500)), ("SIGTERM", None)])]);
+    bench.launched(1);
+    bench.command(Command::Stop(name("web")));
+    bench.now = 1000;
+    assert_eq!(bench.run_ended(1, false), ["kill #1"], "told in the moment the grace ends: no step is begun");
+}
+
+#[test]
+fn before_stop_comes_before_a_stop_by_sigkill_too_which_is_no_escalation() {
+    let it = ladder(leaving(), 1000, &[("SIGKILL", None)]);
+    let mut bench = Bench::started(vec![it]);
+    bench.launched(1);
+    assert_eq!(bench.command(Command::Stop(name("web"))), ["run before_stop web leave ~1"]);
+    assert_eq!(bench.run_ended(1, true), ["kill #1"]);
+    bench.exited(1, 9);
+    assert_eq!(bench.reason("web"), Reason::Stopped(Some(Exit::Code(9))));
 }
 
 #[test]

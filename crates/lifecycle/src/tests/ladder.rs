@@ -215,3 +215,13 @@ fn a_launch_in_flight_gets_the_steps_when_it_runs() {
     assert_eq!(bench.until(600), ["signal #1 SIGTERM", "end run ~1"]);
     assert_eq!(bench.until(3100), ["kill #1"]);
 }
+
+#[test]
+fn a_step_without_a_wait_is_followed_at_once() {
+    let it = ladder(service("web"), 1000, &[("SIGINT", Some(0)), ("SIGHUP", Some(0)), ("SIGTERM", None)]);
+    let mut bench = Bench::started(vec![it]);
+    bench.launched(1);
+    let stop = bench.command(Command::Stop(name("web")));
+    assert_eq!(stop, ["signal #1 SIGINT", "signal #1 SIGHUP", "signal #1 SIGTERM"]);
+    assert_eq!(bench.until(1000), ["kill #1"]);
+}
