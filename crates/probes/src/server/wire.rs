@@ -1,16 +1,14 @@
 //! One connection to a server, for as long as one check takes: within its time, within its memory.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_types::{HostPort, ProbeFailure};
-use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::trust::Trust;
+use super::trust::{Trust, trusting_anyone};
 use crate::tcp::{self, Limit};
 use crate::tls;
 
@@ -84,7 +82,10 @@ impl Wire {
         if !self.unread.is_empty() {
             return Err(self.not_speaking(protocol));
         }
-        let config = self.config(trust).await?;
+        let config = match trust {
+            Trust::Signed(ca) => tls::client_config_within(&self.address, ca, &self.limit).await?,
+            Trust::Anyone => trusting_anyone().map_err(|error| tls::tls_failure(&self.address, &error))?,
+        };
         let name = tls::server_name(&self.address)?;
         let plain = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         match timeout_at(self.limit.deadline, TlsConnector::from(config).connect(name, plain)).await {
@@ -94,15 +95,6 @@ impl Wire {
             }
             Ok(Err(error)) => Err(tls::tls_failure(&self.address, &error)),
             Err(_) => Err(ProbeFailure::TimedOut(self.limit.timeout)),
-        }
-    }
-
-    /// The settings of TLS, prepared where files may be read.
-    async fn config(&self, trust: Trust<'_>) -> Result<Arc<ClientConfig>, ProbeFailure> {
-        let trust = trust.into_owned();
-        match self.aside(move || trust.config()).await? {
-            Ok(config) => Ok(config),
-            Err(error) => Err(self.tls_failure(&error.to_string())),
         }
     }
 
