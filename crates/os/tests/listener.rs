@@ -72,9 +72,9 @@ fn a_program_accepts_on_each_kind() {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         assert_eq!(answer(Box::new(stream)), expected);
     }
-    let stream = UnixStream::connect(&stream).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    assert_eq!(answer(Box::new(stream)), "6");
+    let unix = UnixStream::connect(&stream).unwrap();
+    unix.set_read_timeout(Some(LIMIT)).unwrap();
+    assert_eq!(answer(Box::new(unix)), "6");
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"udp", ("127.0.0.1", port)).unwrap();
     UnixDatagram::unbound().unwrap().send_to(b"unix", dir.join("datagram.sock")).unwrap();
     assert_eq!(host.stdout_of(spawn), "udp\nunix\n");
