@@ -214,11 +214,11 @@ impl StackMachine {
             Event::TreeEnded { spawn } => self.on_tree_ended(spawn),
             Event::ProbeAnswered { spawn, kind, outcome } => self.on_probe_answered(spawn, kind, outcome),
             Event::GateAnswered { check, outcome } => self.on_gate_answered(check, outcome),
-            Event::RunEnded { .. }
-            | Event::Notified { .. }
-            | Event::MainChanged { .. }
-            | Event::LogMatched { .. }
-            | Event::Apply(_) => {}
+            Event::Notified { spawn, what } => self.on_notified(spawn, what),
+            Event::MainChanged { spawn, pid } => self.on_main_changed(spawn, pid),
+            Event::LogMatched { spawn, kind, line } => self.on_log_matched(spawn, kind, line),
+            Event::RunEnded { .. } => {}
+            Event::Apply(_) => {}
         }
         self.advance_queued();
         self.advance_course();
@@ -456,6 +456,8 @@ impl StackMachine {
         let spawn = SpawnId(self.next_spawn);
         self.next_spawn += 1;
         let replica = self.replica_mut(at);
+        replica.status_text = None;
+        replica.early.clear();
         if std::mem::take(&mut replica.again) {
             replica.restarts += 1;
         }

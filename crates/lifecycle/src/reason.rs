@@ -45,6 +45,13 @@ pub enum Reason {
     GatesOpen,
     /// The program runs, and no probe says more.
     Running,
+    /// The program runs, and has yet to say that it has come so far.
+    Awaits {
+        /// Which probe goes by it.
+        kind: ProbeKind,
+        /// What it has to say.
+        what: String,
+    },
     /// A probe passed.
     ProbePassed {
         /// Which.
@@ -56,7 +63,7 @@ pub enum Reason {
     ProbeFailed {
         /// Which.
         kind: ProbeKind,
-        /// Failures in a row.
+        /// Failures in a row; 0 for a probe that is never asked, where the answer says it all.
         failures: u32,
         /// The last answer.
         answer: ProbeFailure,
@@ -137,6 +144,8 @@ impl fmt::Display for Reason {
             Self::GatesOpen => f.write_str("everything it needs is there"),
             Self::Running => f.write_str("its program runs"),
             Self::ProbePassed { kind, answer } => write!(f, "{kind} probe passed: {answer}"),
+            Self::Awaits { what, .. } => write!(f, "waiting for {what}"),
+            Self::ProbeFailed { kind, failures: 0, answer } => write!(f, "{kind} probe failed: {answer}"),
             Self::ProbeFailed { kind, failures, answer } => {
                 write!(f, "{kind} probe failed {}: {answer}", count(*failures, "time", "times"))
             }

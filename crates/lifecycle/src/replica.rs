@@ -21,7 +21,11 @@ use mainstay_types::{Exit, Moment, ProbeKind, SpawnId, State};
 
 use crate::probe::Track;
 use crate::retry::Tries;
-use crate::{DeadlineReason, Reason};
+use crate::{DeadlineReason, Event, Reason};
+
+/// What a program says between its first instruction and the news of its launch is kept, so many facts of it: one
+/// datagram of sd_notify(3) holds two or three. What comes after them is dropped.
+pub(crate) const EARLY_NEWS: usize = 16;
 
 /// One replica of a service.
 #[derive(Clone, Debug)]
@@ -38,6 +42,10 @@ pub(crate) struct Replica {
     pub(crate) again: bool,
     pub(crate) last_exit: Option<(Exit, Moment)>,
     pub(crate) tries: Tries,
+    /// What its program last said about itself.
+    pub(crate) status_text: Option<String>,
+    /// What its program said before the news of its launch; at most [`EARLY_NEWS`].
+    pub(crate) early: Vec<Event>,
     /// A tree that outlived its kill; nothing is launched while it is there.
     pub(crate) held: Option<Held>,
     /// As it stands in the machine's index of deadlines.
@@ -72,6 +80,8 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) launched_at: Moment,
     pub(crate) health: Health,
+    /// Whether it said that it reads its configuration again, and not yet that it has.
+    pub(crate) reloading: bool,
     /// One for each declared probe, startup first.
     pub(crate) tracks: Vec<Track>,
 }
@@ -159,6 +169,8 @@ impl Replica {
             again: false,
             last_exit: None,
             tries: Tries::default(),
+            status_text: None,
+            early: Vec::new(),
             held: None,
             deadline: None,
         }
@@ -246,7 +258,13 @@ impl Running {
         self.tracks.iter_mut().filter(move |track| (track.kind == ProbeKind::Startup) == holds_back)
     }
 
-    fn startup_holds_back(&self) -> bool {
+    /// What keeps it from being ready, where that is something it has yet to say.
+    pub(crate) fn awaits(&self) -> Option<Reason> {
+        let track = self.active_tracks().find(|track| track.awaited().is_some())?;
+        Some(Reason::Awaits { kind: track.kind, what: track.awaited()? })
+    }
+
+    pub(crate) fn startup_holds_back(&self) -> bool {
         self.tracks.iter().any(|track| track.kind == ProbeKind::Startup && track.verdict != Some(true))
     }
 }

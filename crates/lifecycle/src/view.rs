@@ -55,6 +55,8 @@ pub struct ReplicaView {
     pub last_exit: Option<(Exit, Moment)>,
     /// Why it is what it is.
     pub reason: Reason,
+    /// What its program last said about itself (sd_notify's `STATUS=`).
+    pub status_text: Option<String>,
 }
 
 /// A replica whose end a stop waits for.
@@ -147,6 +149,7 @@ impl StackMachine {
                     restarts: replica.restarts,
                     last_exit: replica.last_exit,
                     reason: self.reason_now(service, replica),
+                    status_text: replica.status_text.clone(),
                 }
             })
             .collect()

@@ -70,9 +70,11 @@ impl StackMachine {
         let at_once =
             service.startup.is_none() && service.readiness.is_none() && service.kind == Kind::LongRunning;
         let health = if at_once { Health::Ready } else { Health::Starting };
-        let running = Running { spawn, pid, launched_at: now, health, tracks };
-        self.shift(at, Actual::Running(running), Reason::Running);
+        let running = Running { spawn, pid, launched_at: now, health, reloading: false, tracks };
+        let reason = running.awaits().unwrap_or(Reason::Running);
+        self.shift(at, Actual::Running(running), reason);
         self.tick_probes(at);
+        self.hear_early(at);
     }
 
     pub(super) fn on_launch_failed(&mut self, spawn: SpawnId, failure: LaunchFailure) {
