@@ -26,6 +26,7 @@
 
 mod commands;
 mod gates;
+mod keeping;
 mod probing;
 mod processes;
 mod stopping;
@@ -41,6 +42,8 @@ use crate::graph::Graph;
 use crate::replica::{Actual, Outlook, Replica};
 use crate::{Effect, Event, GateCheckId, Reason, Record, SplitMix64, Wanted};
 use gates::GateWait;
+use keeping::Keeping;
+pub(crate) use keeping::is_kept;
 
 /// How long after a kill the news of its end may take before the tree counts as left behind. A kill cannot be
 /// refused, but a process in an uninterruptible wait (a dead network file system, say) ends only when that does; five
@@ -78,6 +81,7 @@ struct At {
 enum Key {
     Replica(At),
     Gates(usize),
+    Keeping(usize),
     Stack,
 }
 
@@ -115,6 +119,8 @@ pub(crate) struct Slot {
     pub(crate) wait: Option<GateWait>,
     /// As it stands in the index of deadlines.
     wait_deadline: Option<(Moment, DeadlineReason)>,
+    /// While it runs and has gates that are kept.
+    keeping: Option<Keeping>,
     /// Whether it is in the queue.
     queued: bool,
 }
@@ -136,6 +142,8 @@ pub struct StackMachine {
     spawns: BTreeMap<SpawnId, At>,
     /// Checks of outside gates in flight: the service and the place in its `outside` list.
     checks: BTreeMap<GateCheckId, (usize, usize)>,
+    /// Checks of kept gates in flight, by service.
+    kept_checks: BTreeMap<GateCheckId, usize>,
     deadlines: BTreeSet<(Moment, Key)>,
     queue: VecDeque<usize>,
     random: SplitMix64,
@@ -176,6 +184,7 @@ impl StackMachine {
                     blocks: false,
                     wait: None,
                     wait_deadline: None,
+                    keeping: None,
                     queued: false,
                 }
             })
@@ -186,6 +195,7 @@ impl StackMachine {
             slots,
             spawns: BTreeMap::new(),
             checks: BTreeMap::new(),
+            kept_checks: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             queue: VecDeque::new(),
             random: SplitMix64::new(seed),
@@ -232,6 +242,7 @@ impl StackMachine {
         let reason = match key {
             Key::Replica(at) => self.replica(*at).deadline.map(|(_, reason)| reason)?,
             Key::Gates(service) => self.slots[*service].wait_deadline.map(|(_, reason)| reason)?,
+            Key::Keeping(service) => self.slots[*service].keeping.as_ref()?.next_deadline()?.1,
             Key::Stack => DeadlineReason::StopBudget,
         };
         Some((*moment, reason))
@@ -290,6 +301,7 @@ impl StackMachine {
             match key {
                 Key::Replica(at) => self.tick_replica(at),
                 Key::Gates(service) => self.enqueue(service),
+                Key::Keeping(service) => self.tick_keeping(service),
                 Key::Stack => self.end_budget(),
             }
         }
@@ -341,7 +353,10 @@ impl StackMachine {
         while let Some(service) = self.queue.pop_front() {
             self.slots[service].queued = false;
             match self.slots[service].wanted {
-                Wanted::Up => self.advance_gates(service),
+                Wanted::Up => {
+                    self.advance_gates(service);
+                    self.advance_keeping(service);
+                }
                 Wanted::Down => self.advance_stop(service),
             }
         }
@@ -404,12 +419,13 @@ impl StackMachine {
                     (true, false) => other.shut_gates += 1,
                     (false, false) | (true, true) => continue,
                 }
-                if other.wait.is_some() {
+                if other.wait.is_some() || other.keeping.is_some() {
                     self.enqueue(dependent.service);
                 }
             }
         }
         self.refresh_blocks(service);
+        self.refresh_keeping(service);
     }
 
     /// Counts this service among the blockers of what it needs, or no longer. One that is down itself blocks as long

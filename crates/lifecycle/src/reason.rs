@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use mainstay_config::Lose;
 use mainstay_types::{
     Exit, LaunchFailure, ProbeFailure, ProbeKind, ServiceName, State, StopSignal, format_duration,
 };
@@ -103,6 +104,20 @@ pub enum Reason {
     StopRequested,
     /// Somebody asked for a restart.
     RestartRequested,
+    /// A gate that is kept no longer holds.
+    GateLost {
+        /// The gate in words.
+        gate: String,
+        /// The answer that decided.
+        answer: String,
+        /// What follows.
+        lose: Lose,
+    },
+    /// A gate that was lost holds again, so the service is restarted.
+    GateBack {
+        /// The gate in words.
+        gate: String,
+    },
     /// A service it depends on is being stopped.
     DependencyStops(ServiceName),
     /// The signal was sent; now the grace runs.
@@ -173,6 +188,13 @@ impl fmt::Display for Reason {
             Self::NotRestarted(cause) => write!(f, "{cause}; its restart policy does not start it again"),
             Self::StopRequested => f.write_str("stop requested"),
             Self::RestartRequested => f.write_str("restart requested"),
+            Self::GateLost { gate, answer, lose: Lose::Ignore | Lose::Stop } => {
+                write!(f, "lost {gate}: {answer}")
+            }
+            Self::GateLost { gate, answer, lose: Lose::Restart } => {
+                write!(f, "lost {gate}: {answer}; restarts when it is back")
+            }
+            Self::GateBack { gate } => write!(f, "{gate} is back"),
             Self::DependencyStops(service) => write!(f, "{service}, which it needs, is being stopped"),
             Self::Asked { signal, grace } => write!(f, "{signal} sent, {} to end", format_duration(*grace)),
             Self::Killed { after } => {

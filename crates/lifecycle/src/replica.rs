@@ -126,6 +126,8 @@ pub(crate) enum Then {
     Stop,
     /// It was to be restarted: a fresh start.
     Restart,
+    /// A gate was lost, or is back: it starts when its gates hold. What failed before still counts.
+    Gates,
     /// It ended by itself, or a probe condemned it: the restart policy decides.
     Policy(Ending),
 }

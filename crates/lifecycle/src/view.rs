@@ -5,7 +5,7 @@ use mainstay_types::{Exit, Moment, ReplicaId, ServiceName, SpawnId, State};
 
 use crate::Reason;
 use crate::machine::{Slot, StackMachine};
-use crate::replica::{Actual, Replica, Stage};
+use crate::replica::{Actual, Health, Replica, Stage};
 
 /// What was asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -159,6 +159,9 @@ impl StackMachine {
     fn reason_now(&self, service: usize, replica: &Replica) -> Reason {
         match replica.actual {
             Actual::Waiting => self.waiting_reason(service, replica.held.is_some()),
+            Actual::Running(ref running) if running.health == Health::Ready => {
+                self.lost_reason(service).unwrap_or_else(|| replica.reason.clone())
+            }
             Actual::Launching { .. }
             | Actual::Running(_)
             | Actual::Backoff { .. }

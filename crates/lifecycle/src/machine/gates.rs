@@ -139,6 +139,9 @@ impl StackMachine {
     }
 
     pub(super) fn on_gate_answered(&mut self, check: GateCheckId, outcome: ProbeOutcome) {
+        if self.on_kept_gate_answered(check, &outcome) {
+            return;
+        }
         let Some((service, place)) = self.checks.remove(&check) else { return };
         let Some(wait) = &mut self.slots[service].wait else { return };
         let asked = &mut wait.asked[place];
@@ -312,7 +315,7 @@ fn condition_word(condition: Condition) -> &'static str {
     }
 }
 
-fn gate_words(gate: &Gate) -> String {
+pub(super) fn gate_words(gate: &Gate) -> String {
     match gate {
         Gate::Service { service, is } => format!("service {service} ({})", condition_word(*is)),
         Gate::Outside(action) => action.to_string(),

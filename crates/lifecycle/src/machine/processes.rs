@@ -195,12 +195,13 @@ impl StackMachine {
             (Then::Policy(ending), _) if oneshot && ending.success => {
                 self.shift(at, Actual::Completed, Reason::Completed);
             }
-            (Then::Stop | Then::Restart | Then::Policy(_), Wanted::Down) => {
+            (Then::Stop | Then::Restart | Then::Gates | Then::Policy(_), Wanted::Down) => {
                 let reason = killed_after.map_or(Reason::Stopped(exit), |after| Reason::Killed { after });
                 self.shift(at, Actual::Stopped, reason);
             }
             (Then::Stop, Wanted::Up) => self.start_fresh(at, Reason::Requested),
             (Then::Restart, Wanted::Up) => self.start_fresh(at, Reason::RestartRequested),
+            (Then::Gates, Wanted::Up) => self.enter_waiting(at, Reason::GatesOpen),
             (Then::Policy(ending), Wanted::Up) => self.apply_policy(at, ending),
         }
     }
