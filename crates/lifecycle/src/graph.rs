@@ -70,6 +70,14 @@ impl Graph {
         Self { nodes, names, longest_stop }
     }
 
+    /// The services that stop when this one does: those whose `ready` or `started` gate it would shut.
+    pub(crate) fn followers(&self, service: usize) -> impl Iterator<Item = usize> {
+        self.nodes[service].dependents.iter().filter_map(|dependent| match dependent.is {
+            Condition::Ready | Condition::Started => Some(dependent.service),
+            Condition::Completed => None,
+        })
+    }
+
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
         self.names.get(name).copied()
     }

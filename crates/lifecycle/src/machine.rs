@@ -24,11 +24,15 @@
 //! Work per event is in proportion to what the event changes: each service counts its shut gates and the dependents
 //! that still hold up its stop, and a change pushes exactly the services it concerns to a queue.
 
+mod apply;
 mod commands;
+#[cfg(test)]
+mod consistency;
 mod gates;
 mod keeping;
 mod probing;
 mod processes;
+mod rolling;
 mod stopping;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,9 +45,12 @@ use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, SpawnId, State};
 use crate::graph::Graph;
 use crate::replica::{Actual, Outlook, Replica};
 use crate::{Effect, Event, GateCheckId, Reason, Record, SplitMix64, Wanted};
+use apply::Pending;
 use gates::GateWait;
 use keeping::Keeping;
 pub(crate) use keeping::is_kept;
+pub use rolling::ReloadId;
+pub(crate) use rolling::Reloading;
 
 /// How long after a kill the news of its end may take before the tree counts as left behind. A kill cannot be
 /// refused, but a process in an uninterruptible wait (a dead network file system, say) ends only when that does; five
@@ -121,6 +128,10 @@ pub(crate) struct Slot {
     wait_deadline: Option<(Moment, DeadlineReason)>,
     /// While it runs and has gates that are kept.
     keeping: Option<Keeping>,
+    /// Its last reload.
+    pub(crate) reload: Option<Reloading>,
+    /// So many of its replicas, the last ones, are stopped for good because a changed file has fewer.
+    retired: usize,
     /// Whether it is in the queue.
     queued: bool,
 }
@@ -149,6 +160,11 @@ pub struct StackMachine {
     random: SplitMix64,
     next_spawn: u64,
     next_check: u64,
+    next_reload: u64,
+    next_task: u64,
+    tasks: BTreeMap<crate::TaskId, At>,
+    /// A changed file that does not count yet.
+    pending: Option<Pending>,
     course: Course,
     /// Replicas that are not terminated.
     active: usize,
@@ -169,25 +185,7 @@ impl StackMachine {
             .services
             .iter()
             .zip(&graph.nodes)
-            .map(|(service, node)| {
-                let mut counts = [0; State::ALL.len()];
-                counts[State::Stopped as usize] = service.replicas;
-                Slot {
-                    wanted: Wanted::Down,
-                    down_reason: Reason::NotWanted,
-                    replicas: (0..service.replicas).map(|_| Replica::new()).collect(),
-                    counts,
-                    launching: 0,
-                    holds: Holds::default(),
-                    shut_gates: node.service_gates,
-                    blockers: 0,
-                    blocks: false,
-                    wait: None,
-                    wait_deadline: None,
-                    keeping: None,
-                    queued: false,
-                }
-            })
+            .map(|(service, node)| Slot::new(service.replicas, node.service_gates))
             .collect();
         Self {
             stack,
@@ -201,6 +199,10 @@ impl StackMachine {
             random: SplitMix64::new(seed),
             next_spawn: 1,
             next_check: 1,
+            next_reload: 1,
+            next_task: 1,
+            tasks: BTreeMap::new(),
+            pending: None,
             course: Course::Idle,
             active: 0,
             initializing: 0,
@@ -227,9 +229,11 @@ impl StackMachine {
             Event::Notified { spawn, what } => self.on_notified(spawn, what),
             Event::MainChanged { spawn, pid } => self.on_main_changed(spawn, pid),
             Event::LogMatched { spawn, kind, line } => self.on_log_matched(spawn, kind, line),
-            Event::RunEnded { .. } => {}
-            Event::Apply(_) => {}
+            Event::RunEnded { task, outcome } => self.on_run_ended(task, outcome),
+            Event::Apply(stack) => self.on_apply(stack),
         }
+        self.advance_queued();
+        self.advance_change();
         self.advance_queued();
         self.advance_course();
         std::mem::take(&mut self.out)
@@ -356,8 +360,12 @@ impl StackMachine {
                 Wanted::Up => {
                     self.advance_gates(service);
                     self.advance_keeping(service);
+                    self.advance_roll(service);
                 }
-                Wanted::Down => self.advance_stop(service),
+                Wanted::Down => {
+                    self.end_roll(service, Err("it is being stopped".to_owned()));
+                    self.advance_stop(service);
+                }
             }
         }
     }
@@ -390,6 +398,9 @@ impl StackMachine {
         self.replica_mut(at).reason = reason;
         self.reindex(at);
         self.refresh(at.service);
+        if self.slots[at.service].reload.as_ref().is_some_and(|reload| reload.outcome.is_none()) {
+            self.enqueue(at.service);
+        }
     }
 
     /// Tells the timeline of something new that leaves the state as it is.
@@ -485,6 +496,12 @@ impl StackMachine {
 
     // ---- small things ----
 
+    /// What is wanted of this replica: it may be stopped for good although its service is wanted up.
+    fn wanted_of(&self, at: At) -> Wanted {
+        let slot = &self.slots[at.service];
+        if at.index < slot.kept() { slot.wanted } else { Wanted::Down }
+    }
+
     fn replica(&self, at: At) -> &Replica {
         &self.slots[at.service].replicas[at.index]
     }
@@ -516,6 +533,34 @@ fn probe_of(service: &Service, kind: ProbeKind) -> Option<&mainstay_config::Prob
 }
 
 impl Slot {
+    /// Nothing was ever asked of it.
+    fn new(replicas: u32, shut_gates: u32) -> Self {
+        let mut counts = [0; State::ALL.len()];
+        counts[State::Stopped as usize] = replicas;
+        Self {
+            wanted: Wanted::Down,
+            down_reason: Reason::NotWanted,
+            replicas: (0..replicas).map(|_| Replica::new()).collect(),
+            counts,
+            launching: 0,
+            holds: Holds::default(),
+            shut_gates,
+            blockers: 0,
+            blocks: false,
+            wait: None,
+            wait_deadline: None,
+            keeping: None,
+            reload: None,
+            retired: 0,
+            queued: false,
+        }
+    }
+
+    /// So many of its replicas are there to stay.
+    fn kept(&self) -> usize {
+        self.replicas.len() - self.retired
+    }
+
     fn count(&self, state: State) -> u32 {
         self.counts[state as usize]
     }
@@ -526,12 +571,30 @@ impl Slot {
         self.counts.iter().sum::<u32>() - terminated.iter().map(|state| self.count(*state)).sum::<u32>()
     }
 
+    /// The counts that [`StackMachine::shift`] keeps in step otherwise.
+    fn recount(&mut self) {
+        (self.counts, self.launching) = self.count_replicas(self.replicas.len());
+        self.holds = self.compute_holds();
+    }
+
+    /// The first `upto` replicas by state, and those whose launch is in flight.
+    fn count_replicas(&self, upto: usize) -> ([u32; State::ALL.len()], u32) {
+        let mut counts = [0; State::ALL.len()];
+        let mut launching = 0;
+        for replica in &self.replicas[..upto] {
+            counts[replica.actual.state() as usize] += 1;
+            launching += u32::from(matches!(replica.actual, Actual::Launching { .. }));
+        }
+        (counts, launching)
+    }
+
     fn compute_holds(&self) -> Holds {
-        let all: u32 = self.counts.iter().sum();
-        let completed = self.count(State::Completed);
-        let ready = self.count(State::Ready) + completed;
-        let running = self.count(State::Starting) - self.launching + self.count(State::Unready);
-        Holds { ready: ready == all, started: ready + running == all, completed: completed == all }
+        if self.retired > 0 {
+            // Those that go are not missed by anybody.
+            let (counts, launching) = self.count_replicas(self.kept());
+            return Holds::new(counts, launching);
+        }
+        Holds::new(self.counts, self.launching)
     }
 
     /// The state of the service: stopping if any replica is, failed if any has, then the least advanced of those
@@ -553,6 +616,15 @@ impl Slot {
 }
 
 impl Holds {
+    fn new(counts: [u32; State::ALL.len()], launching: u32) -> Self {
+        let count = |state: State| counts[state as usize];
+        let all: u32 = counts.iter().sum();
+        let completed = count(State::Completed);
+        let ready = count(State::Ready) + completed;
+        let running = count(State::Starting) - launching + count(State::Unready);
+        Self { ready: ready == all, started: ready + running == all, completed: completed == all }
+    }
+
     fn of(self, condition: Condition) -> bool {
         match condition {
             Condition::Ready => self.ready,

@@ -224,6 +224,11 @@ impl Track {
         }
     }
 
+    /// It has passed, and is not looked at again.
+    pub(crate) const fn settle(&mut self) {
+        self.verdict = Some(true);
+    }
+
     /// What a start waits to be told, in words.
     pub(crate) fn awaited(&self) -> Option<String> {
         let Asking::Told { .. } = self.asking else { return None };

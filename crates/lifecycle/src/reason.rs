@@ -118,6 +118,14 @@ pub enum Reason {
         /// The gate in words.
         gate: String,
     },
+    /// Its service reloads by a rolling restart, and it is its turn.
+    RollingRestart,
+    /// It is stopped, and started again with what a changed file says.
+    ConfigChanged,
+    /// A changed file no longer has its service.
+    Removed,
+    /// A changed file has fewer replicas of its service.
+    Retired,
     /// A service it depends on is being stopped.
     DependencyStops(ServiceName),
     /// The signal was sent; now the grace runs.
@@ -188,6 +196,10 @@ impl fmt::Display for Reason {
             Self::NotRestarted(cause) => write!(f, "{cause}; its restart policy does not start it again"),
             Self::StopRequested => f.write_str("stop requested"),
             Self::RestartRequested => f.write_str("restart requested"),
+            Self::RollingRestart => f.write_str("rolling restart"),
+            Self::ConfigChanged => f.write_str("its configuration has changed"),
+            Self::Removed => f.write_str("it is no longer in the file"),
+            Self::Retired => f.write_str("the file has fewer replicas now"),
             Self::GateLost { gate, answer, lose: Lose::Ignore | Lose::Stop } => {
                 write!(f, "lost {gate}: {answer}")
             }

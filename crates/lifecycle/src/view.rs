@@ -4,7 +4,7 @@ use mainstay_config::Kind;
 use mainstay_types::{Exit, Moment, ReplicaId, ServiceName, SpawnId, State};
 
 use crate::Reason;
-use crate::machine::{Slot, StackMachine};
+use crate::machine::{ReloadId, Slot, StackMachine};
 use crate::replica::{Actual, Health, Replica, Stage};
 
 /// What was asked for.
@@ -30,8 +30,23 @@ pub struct ServiceView<'a> {
     pub reason: Reason,
     /// What was asked for.
     pub wanted: Wanted,
+    /// Its last reload, under way or done.
+    pub reload: Option<ReloadView>,
     /// By index.
     pub replicas: Vec<ReplicaView>,
+}
+
+/// A reload of a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReloadView {
+    /// Which; a later one is greater. After `Command::Reload` was taken, this is that one.
+    pub id: ReloadId,
+    /// Replicas that have reloaded.
+    pub done: u32,
+    /// Replicas that run, or ran, and are to; 0 when the service was not running.
+    pub of: u32,
+    /// How it went, with the reason of a failure; `None` while it is under way.
+    pub outcome: Option<Result<(), String>>,
 }
 
 /// One replica.
@@ -119,6 +134,12 @@ impl StackMachine {
             state,
             reason: decider.map_or(Reason::NotWanted, |replica| self.reason_now(index, replica)),
             wanted: slot.wanted,
+            reload: slot.reload.as_ref().map(|reload| ReloadView {
+                id: reload.id,
+                done: reload.done,
+                of: reload.of,
+                outcome: reload.outcome.clone(),
+            }),
             replicas: self.replica_views(index, slot),
         }
     }

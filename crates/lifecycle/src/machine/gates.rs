@@ -278,7 +278,7 @@ impl StackMachine {
     }
 
     /// Brings the index of deadlines up to date with one service's waiting.
-    fn reindex_wait(&mut self, service: usize) {
+    pub(super) fn reindex_wait(&mut self, service: usize) {
         let slot = &mut self.slots[service];
         let next = slot.wait.as_ref().and_then(|wait| {
             let round = match wait.round {

@@ -162,6 +162,10 @@ impl StackMachine {
             let Some(keeping) = &self.slots[service].keeping else { return };
             let need = &self.stack.services[service].needs[keeping.gates[place].need];
             let Gate::Service { service: needed, is } = &need.gate else { continue };
+            if self.is_being_removed(needed) {
+                // Its gate goes with it.
+                continue;
+            }
             let Some(needed) = self.index(needed.as_str()) else { continue };
             let other = &self.slots[needed];
             let (holds, answer) = (other.holds.of(*is), format!("it is {}", other.state()));
@@ -239,7 +243,14 @@ impl StackMachine {
         })
     }
 
-    fn reindex_keeping(&mut self, service: usize) {
+    /// The index of deadlines was cleared.
+    pub(super) fn forget_keeping_deadline(&mut self, service: usize) {
+        if let Some(keeping) = &mut self.slots[service].keeping {
+            keeping.deadline = None;
+        }
+    }
+
+    pub(super) fn reindex_keeping(&mut self, service: usize) {
         let Some(keeping) = &mut self.slots[service].keeping else { return };
         let next = keeping.gates.iter().filter_map(|gate| gate.due).min();
         let before = std::mem::replace(&mut keeping.deadline, next);

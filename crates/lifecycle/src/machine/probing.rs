@@ -129,7 +129,7 @@ impl StackMachine {
     pub(super) fn on_log_matched(&mut self, spawn: SpawnId, kind: ProbeKind, line: String) {
         let Some(at) = self.current(spawn) else { return };
         match &self.replica(at).actual {
-            Actual::Running(_) => self.tell(at, kind, |check| matches!(check, Check::Log(_)), &line),
+            Actual::Running(_) => self.tell_probe(at, kind, |check| matches!(check, Check::Log(_)), &line),
             Actual::Launching { .. } => self.keep_early(at, Event::LogMatched { spawn, kind, line }),
             // What it writes on its way down, or after, opens nothing any more.
             Actual::Stopping(_)
@@ -193,11 +193,11 @@ impl StackMachine {
             self.record_reloaded(at, how);
         }
         for kind in [ProbeKind::Startup, ProbeKind::Readiness] {
-            self.tell(at, kind, |check| matches!(check, Check::Notify | Check::NotifyFd(_)), "READY=1");
+            self.tell_probe(at, kind, |check| matches!(check, Check::Notify | Check::NotifyFd(_)), "READY=1");
         }
     }
 
-    fn tell(&mut self, at: At, kind: ProbeKind, way: impl Fn(&Check) -> bool, evidence: &str) {
+    fn tell_probe(&mut self, at: At, kind: ProbeKind, way: impl Fn(&Check) -> bool, evidence: &str) {
         let now = self.now;
         let Actual::Running(running) = &mut self.replica_mut(at).actual else { return };
         let track = running.tracks.iter_mut().find(|track| track.kind == kind && track.goes_by(&way));

@@ -190,7 +190,7 @@ impl StackMachine {
     /// Nothing of the replica's tree is left. `killed_after` is the grace it did not keep to.
     pub(super) fn ended(&mut self, at: At, then: Then, exit: Option<Exit>, killed_after: Option<Duration>) {
         let oneshot = self.config(at).kind == Kind::Oneshot;
-        let wanted = self.slots[at.service].wanted;
+        let wanted = self.wanted_of(at);
         match (then, wanted) {
             (Then::Policy(ending), _) if oneshot && ending.success => {
                 self.shift(at, Actual::Completed, Reason::Completed);

@@ -135,7 +135,7 @@ impl StackMachine {
     /// The kernel still holds some of its processes. The replica ends here, and no other of its processes is started
     /// before the end of these is reported.
     fn leave_behind(&mut self, at: At) {
-        let wanted = self.slots[at.service].wanted;
+        let wanted = self.wanted_of(at);
         let replica = self.replica_mut(at);
         let Actual::Stopping(stopping) = &replica.actual else { return };
         let Stopping { spawn, launched, exit, then, .. } = stopping.clone();
