@@ -108,15 +108,15 @@ impl StackMachine {
         let diff = diff(&self.stack, &pending.stack);
         let index = |name: &ServiceName| self.graph.index(name.as_str());
         let mut down = Vec::new();
-        for service in diff.removed.iter().filter_map(index) {
-            down.push((service, Reason::Removed));
-        }
-        for change in diff.changed.iter().filter(|change| change.effect == ChangeEffect::Restart) {
-            let Some(service) = index(&change.name) else { continue };
+        let restarts = diff.changed.iter().filter(|change| change.effect == ChangeEffect::Restart);
+        let removed = diff.removed.iter().map(|name| (name, Reason::Removed));
+        for (name, reason) in removed.chain(restarts.map(|change| (&change.name, Reason::ConfigChanged))) {
+            let Some(service) = index(name) else { continue };
             if self.slots[service].wanted == Wanted::Up {
-                pending.again.insert(change.name.clone());
+                // One that is removed too: a newer file may have it again before this one counts.
+                pending.again.insert(name.clone());
             }
-            down.push((service, Reason::ConfigChanged));
+            down.push((service, reason));
         }
         pending.changing.extend(down.iter().map(|(service, _)| *service));
         let stack = pending.stack.clone();
@@ -155,11 +155,11 @@ impl StackMachine {
                 Actual::Waiting | Actual::Backoff { .. } | Actual::Failed(_) => {
                     self.shift(at, Actual::Stopped, Reason::Retired);
                 }
-                Actual::Launching { .. } | Actual::Running(_) => {
+                Actual::Preparing { .. } | Actual::Launching { .. } | Actual::Running(_) => {
                     self.begin_stop(at, Reason::Retired, Then::Stop);
                 }
                 // Those end, or have ended.
-                Actual::Stopping(_) | Actual::Stopped | Actual::Completed => {}
+                Actual::Stopping(_) | Actual::Closing(_) | Actual::Stopped | Actual::Completed => {}
             }
         }
         // A newer file wants those after all.
@@ -230,6 +230,14 @@ impl StackMachine {
             .into_iter()
             .filter_map(|(spawn, at)| Some((spawn, move_at(at)?)))
             .collect();
+        // A command of what is gone has nobody to tell of; it is ended.
+        for (task, it) in std::mem::take(&mut self.tasks) {
+            match move_at(it.at) {
+                Some(at) => drop(self.tasks.insert(task, super::hooks::Task { at, ..it })),
+                None if it.ended => {}
+                None => self.out.push(Effect::EndRun { task }),
+            }
+        }
         self.checks = std::mem::take(&mut self.checks)
             .into_iter()
             .filter_map(|(check, (service, place))| Some((check, (places[service]?, place))))

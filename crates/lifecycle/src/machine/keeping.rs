@@ -207,9 +207,10 @@ impl StackMachine {
                     let reason = Reason::GateBack { gate: words };
                     self.stop_running(service, &reason, |replica| match &replica.actual {
                         Actual::Running(running) => running.launched_at <= since,
-                        Actual::Launching { .. } => replica.since <= since,
+                        Actual::Preparing { .. } | Actual::Launching { .. } => replica.since <= since,
                         // Nothing of it runs.
                         Actual::Waiting
+                        | Actual::Closing(_)
                         | Actual::Backoff { .. }
                         | Actual::Stopping(_)
                         | Actual::Stopped

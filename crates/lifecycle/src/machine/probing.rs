@@ -82,6 +82,8 @@ impl StackMachine {
             }
             // Without a spawn nobody speaks.
             Actual::Waiting
+            | Actual::Preparing { .. }
+            | Actual::Closing(_)
             | Actual::Backoff { .. }
             | Actual::Stopped
             | Actual::Completed
@@ -133,6 +135,8 @@ impl StackMachine {
             Actual::Launching { .. } => self.keep_early(at, Event::LogMatched { spawn, kind, line }),
             // What it writes on its way down, or after, opens nothing any more.
             Actual::Stopping(_)
+            | Actual::Closing(_)
+            | Actual::Preparing { .. }
             | Actual::Waiting
             | Actual::Backoff { .. }
             | Actual::Stopped
@@ -153,6 +157,8 @@ impl StackMachine {
             Actual::Launching { .. } => self.keep_early(at, Event::MainChanged { spawn, pid: new_pid }),
             // Without a spawn there is no main process.
             Actual::Waiting
+            | Actual::Preparing { .. }
+            | Actual::Closing(_)
             | Actual::Backoff { .. }
             | Actual::Stopped
             | Actual::Completed

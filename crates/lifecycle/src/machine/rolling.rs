@@ -65,10 +65,18 @@ impl StackMachine {
         let running: Vec<usize> = (0..slot.kept())
             .filter(|index| match (&slot.replicas[*index].actual, &policy) {
                 (Actual::Running(_), _) => up,
-                (Actual::Launching { .. } | Actual::Stopping(_), ReloadPolicy::Rolling) => up,
                 (
-                    Actual::Launching { .. }
+                    Actual::Preparing { .. }
+                    | Actual::Launching { .. }
                     | Actual::Stopping(_)
+                    | Actual::Closing(_),
+                    ReloadPolicy::Rolling,
+                ) => up,
+                (
+                    Actual::Preparing { .. }
+                    | Actual::Launching { .. }
+                    | Actual::Stopping(_)
+                    | Actual::Closing(_)
                     | Actual::Waiting
                     | Actual::Backoff { .. }
                     | Actual::Stopped
@@ -215,11 +223,12 @@ impl StackMachine {
         let before = replica.spawn();
         let restarts = replica.restarts;
         match &mut replica.actual {
-            Actual::Launching { .. } | Actual::Running(_) => {
+            Actual::Preparing { .. } | Actual::Launching { .. } | Actual::Running(_) => {
                 replica.tries = Tries::default();
                 self.begin_stop(at, Reason::RollingRestart, Then::Restart);
             }
             Actual::Stopping(stopping) => stopping.then = Then::Restart,
+            Actual::Closing(closing) => closing.then = Then::Restart,
             Actual::Waiting
             | Actual::Backoff { .. }
             | Actual::Stopped
@@ -247,40 +256,13 @@ impl StackMachine {
             {
                 Step::Done
             }
-            Actual::Running(_) | Actual::Waiting | Actual::Launching { .. } | Actual::Stopping(_) => {
-                Step::Awaited
-            }
+            Actual::Running(_)
+            | Actual::Waiting
+            | Actual::Preparing { .. }
+            | Actual::Launching { .. }
+            | Actual::Stopping(_)
+            | Actual::Closing(_) => Step::Awaited,
             Actual::Backoff { .. } | Actual::Stopped | Actual::Failed(_) => Step::Failed,
         }
-    }
-
-    // ---- until hooks are there ----
-
-    fn new_task(&mut self) -> TaskId {
-        let task = TaskId(self.next_task);
-        self.next_task += 1;
-        task
-    }
-
-    fn run(
-        &mut self,
-        at: At,
-        task: TaskId,
-        purpose: Purpose,
-        command: mainstay_types::CommandLine,
-        timeout: std::time::Duration,
-    ) {
-        self.tasks.insert(task, at);
-        let replica = replica_id(&self.stack, at);
-        self.out.push(Effect::Run { task, replica, purpose, command, timeout, facts: vec![] });
-    }
-
-    pub(super) fn on_run_ended(&mut self, task: TaskId, outcome: ProbeOutcome) {
-        let Some(at) = self.tasks.remove(&task) else { return };
-        self.on_reload_command_ended(at, task, &outcome);
-    }
-
-    fn end_run(&mut self, task: TaskId) {
-        self.out.push(Effect::EndRun { task });
     }
 }

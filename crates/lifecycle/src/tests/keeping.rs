@@ -27,9 +27,9 @@ fn pair(lose: Lose) -> Bench {
 }
 
 fn gate_records(bench: &Bench) -> Vec<(bool, String)> {
-    let record = |effect: &Effect| match effect {
-        Effect::Record(Record::Gate { gate, open, answer, .. }) => Some((*open, format!("{gate}: {answer}"))),
-        _ => None,
+    let record = |effect: &Effect| {
+        let Effect::Record(Record::Gate { gate, open, answer, .. }) = effect else { return None };
+        Some((*open, format!("{gate}: {answer}")))
     };
     bench.last.iter().filter_map(record).collect()
 }
