@@ -434,6 +434,9 @@ impl StackMachine {
         self.reindex(at);
         self.refresh(at.service);
         if self.slots[at.service].reload.as_ref().is_some_and(|reload| reload.outcome.is_none()) {
+            if !matches!(self.replica(at).actual, Actual::Running(_)) {
+                self.end_reload_command(at);
+            }
             self.enqueue(at.service);
         }
     }

@@ -338,6 +338,20 @@ impl Stage {
         }
     }
 
+    /// No more force follows before then.
+    pub(crate) fn extend(&mut self, until: Moment) {
+        match self {
+            Self::NotLaunched { kill_at } | Self::BeforeStop { kill_at, .. } => {
+                *kill_at = (*kill_at).max(until)
+            }
+            Self::Asked { kill_at, next_at, .. } => {
+                *kill_at = (*kill_at).max(until);
+                *next_at = (*next_at).max(until);
+            }
+            Self::Killed { .. } => {}
+        }
+    }
+
     /// Brings the kill forward to `end`, if it is later.
     pub(crate) fn cut(&mut self, end: Moment) {
         match self {

@@ -230,12 +230,13 @@ impl StackMachine {
             .into_iter()
             .filter_map(|(spawn, at)| Some((spawn, move_at(at)?)))
             .collect();
-        // A command of what is gone has nobody to tell of; it is ended.
-        for (task, it) in std::mem::take(&mut self.tasks) {
-            match move_at(it.at) {
-                Some(at) => drop(self.tasks.insert(task, super::hooks::Task { at, ..it })),
-                None if it.ended => {}
-                None => self.out.push(Effect::EndRun { task }),
+        let mut gone = Vec::new();
+        for (task, it) in &mut self.tasks {
+            if let Some(at) = it.at {
+                it.at = move_at(at);
+                if it.at.is_none() {
+                    gone.push(*task);
+                }
             }
         }
         self.checks = std::mem::take(&mut self.checks)
@@ -246,6 +247,9 @@ impl StackMachine {
             .into_iter()
             .filter_map(|(check, service)| Some((check, places[service]?)))
             .collect();
+        for task in gone {
+            self.end_run(task);
+        }
     }
 
     /// Everything that is derived from replicas and gates, from nothing.

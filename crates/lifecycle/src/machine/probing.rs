@@ -77,6 +77,8 @@ impl StackMachine {
             Actual::Stopping(_) => {
                 if let Notification::Status(text) = what {
                     replica.status_text = Some(text);
+                } else if let Notification::ExtendTimeout(more) = what {
+                    self.extend_stop(at, more);
                 }
                 return;
             }

@@ -152,6 +152,18 @@ impl StackMachine {
         }
     }
 
+    /// This replica does not run any more: nobody is left to be asked.
+    pub(super) fn end_reload_command(&mut self, at: At) {
+        let Some(Reloading { left: Left::Commands { open, .. }, .. }) = &self.slots[at.service].reload else {
+            return;
+        };
+        let of_it = |task: &TaskId| self.tasks.get(task).is_some_and(|it| it.at == Some(at));
+        let tasks: Vec<TaskId> = open.iter().copied().filter(of_it).collect();
+        for task in tasks {
+            self.end_run(task);
+        }
+    }
+
     fn count_reloaded(&mut self, service: usize) {
         if let Some(reload) = &mut self.slots[service].reload {
             reload.done += 1;

@@ -199,6 +199,34 @@ fn a_newer_file_takes_the_place_of_one_that_does_not_count_yet() {
 }
 
 #[test]
+fn a_newer_file_may_have_again_what_the_one_before_took_away() {
+    let mut bench = running(vec![service("web")]);
+    assert_eq!(bench.apply(vec![]), ["signal #1 SIGTERM"]);
+    assert_eq!(bench.apply(vec![service("web")]), NOTHING);
+    assert_eq!(bench.exited(1, 0), ["launch web#2"]);
+}
+
+#[test]
+fn commands_of_what_is_gone_are_ended_and_told() {
+    let web = Service {
+        hooks: Hooks { after_ready: hook("announce", 1000), ..Hooks::default() },
+        replicas: 2,
+        ..service("web")
+    };
+    let mut bench = Bench::started(vec![web.clone(), service("db")]);
+    bench.launched(1);
+    bench.launched(2);
+    let effects = bench.apply(vec![service("db"), Service { replicas: 1, ..web }]);
+    assert_eq!(effects, ["end run ~2", "signal #2 SIGTERM"]);
+    bench.exited(2, 0);
+    assert!(applied(&bench));
+    bench.run_ended(1, true);
+    assert_eq!(bench.runs(), ["web after_ready 0ms: exit code 0"]);
+    bench.run_ended(2, false);
+    assert_eq!(bench.runs(), ["web.1 after_ready 0ms: the command exited with code 7: no"]);
+}
+
+#[test]
 fn a_stop_of_the_stack_ends_the_change() {
     let mut bench = running(vec![service("web"), service("db")]);
     bench.apply(vec![changed(service("web")), service("db")]);

@@ -207,3 +207,32 @@ fn a_program_without_such_probes_may_say_what_it_likes() {
     let replica = bench.machine.service("web").unwrap().replicas[0].clone();
     assert_eq!((replica.pid, replica.status_text.as_deref()), (Some(5), Some("closing 3 connections")));
 }
+
+#[test]
+fn a_program_may_ask_for_more_time_to_stop_within_the_budget_of_the_stack() {
+    for whole in [false, true] {
+        let mut bench = Bench::with_budget(vec![service("web")], Some(ms(3000)));
+        bench.command(Command::StartStack);
+        bench.launched(1);
+        bench.command(if whole { Command::StopStack } else { Command::Stop(name("web")) });
+        bench.now = 900;
+        bench.says(1, ExtendTimeout(ms(1500)));
+        bench.says(1, ExtendTimeout(ms(10)));
+        assert_eq!(bench.until(2399), NOTHING);
+        bench.says(1, ExtendTimeout(ms(5000)));
+        assert_eq!(bench.until(2999), NOTHING);
+        assert_eq!(bench.until(3000), ["kill #1"]);
+        assert_eq!(bench.says(1, ExtendTimeout(ms(5000))), NOTHING, "there is no way back from a kill");
+    }
+    // Nor is the next step taken before.
+    let mut bench = Bench::with_budget(
+        vec![ladder(service("web"), 1000, &[("SIGINT", Some(100)), ("SIGTERM", None)])],
+        Some(ms(3000)),
+    );
+    bench.command(Command::StartStack);
+    bench.launched(1);
+    assert_eq!(bench.command(Command::Stop(name("web"))), ["signal #1 SIGINT"]);
+    bench.says(1, ExtendTimeout(ms(500)));
+    assert_eq!(bench.until(499), NOTHING);
+    assert_eq!(bench.until(500), ["signal #1 SIGTERM"]);
+}
