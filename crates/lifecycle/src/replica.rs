@@ -95,6 +95,8 @@ pub(crate) struct Running {
     pub(crate) reloading: bool,
     /// One for each declared probe, startup first.
     pub(crate) tracks: Vec<Track>,
+    /// Probes that a changed file took away while a check of them was in flight, and still is.
+    pub(crate) orphans: Vec<ProbeKind>,
     /// Whether it has been ready, which happens for the first time once.
     pub(crate) was_ready: bool,
     /// Its `after_ready`, while that runs.
@@ -342,7 +344,7 @@ impl Stage {
     pub(crate) fn extend(&mut self, until: Moment) {
         match self {
             Self::NotLaunched { kill_at } | Self::BeforeStop { kill_at, .. } => {
-                *kill_at = (*kill_at).max(until)
+                *kill_at = (*kill_at).max(until);
             }
             Self::Asked { kill_at, next_at, .. } => {
                 *kill_at = (*kill_at).max(until);

@@ -316,11 +316,19 @@ impl StackMachine {
                         track.replace(probe, now);
                         track
                     }
-                    None => Track::new(kind, probe, now),
+                    None => {
+                        let mut track = Track::new(kind, probe, now);
+                        if running.orphans.contains(&kind) {
+                            track.await_stale(now);
+                        }
+                        track
+                    }
                 };
                 Some(track)
             })
             .collect();
+        running.orphans.retain(|kind| probe_of(service, *kind).is_none());
+        running.orphans.extend(old.into_values().filter(Track::is_asked).map(|track| track.kind));
         if started {
             // It has started once, and that does not happen again.
             running
