@@ -6,6 +6,7 @@
 mod control;
 mod descriptor;
 mod facts;
+mod limits;
 mod options;
 mod process;
 mod stop_request;
@@ -31,12 +32,13 @@ pub use facts::{
     Account, FileLock, IdentityError, LockError, Usage, create_private_dir, lock_file, runtime_base,
     state_base,
 };
+pub use limits::{Enforced, LimitStatus, RlimitScope};
 pub use options::{Leftover, ProcessesOptions, ProcessesStartError, UseCgroups};
 #[cfg(target_os = "linux")]
 pub(crate) use platform::original_open_files_limit;
 pub use platform::{
     Output, OutputPipe, Processes, account, check_executable, end_leftovers_of_earlier_host, is_root,
-    keep_memory_small, pid_exists, raise_open_files_limit, resolve_identity, run_launcher_if_asked,
+    keep_memory_small, limits_in_force_here, pid_exists, raise_open_files_limit, resolve_identity, run_launcher_if_asked,
     tree_usage, uid, user_home,
 };
 pub use process::{Handed, Identity, Launch, ProcessEvent, ProcessTrees, ResourceLimits};

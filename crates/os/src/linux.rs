@@ -1,12 +1,17 @@
 //! Linux: the body of this crate's promises. Needs Linux 5.7 (clone3 into a control group, pidfds), better 5.14 (cgroup.kill).
 
 mod cgroup;
+mod cgroup1;
 mod child_signal;
+mod confinement;
+mod controllers;
+mod cpu_quota;
 mod explain;
 mod identity;
 mod launcher;
 mod leftovers;
 mod limits;
+mod oom;
 mod output;
 mod processes;
 mod procfs;
@@ -14,6 +19,7 @@ mod socket;
 mod usage;
 mod wire;
 
+pub use confinement::limits_in_force_here;
 pub use explain::check_executable;
 pub use identity::{account, is_root, resolve_identity, uid, user_home};
 pub use launcher::run_launcher_if_asked;

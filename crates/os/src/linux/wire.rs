@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  host ──► launcher   length u32 (of all that follows), kind u32, then
-//!     Hello   (1)      strings: host id, cgroup root or empty
-//!     Launch  (2)      LaunchHead, groups u32…, strings: workdir, candidates…, arguments…, environment…
+//!     Hello   (1)      strings: host id, cgroup root or empty, group to go back to or empty, groups of version 1…
+//!     Launch  (2)      LaunchHead, groups u32…, strings: workdir, groups to enter…, candidates…, arguments…, environment…
 //!                      with one descriptor when it is to start in a control group
 //!     Goodbye (3)      nothing
 //!  launcher ──► host   Reply, with four descriptors when there is a process: pidfd, stdout, stderr, status
@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use mainstay_types::{LaunchFailure, LaunchStep};
 
+use super::cgroup::Cgroups;
+use super::confinement::Confined;
 use crate::Launch;
 
 /// Longest frame either side accepts, in bytes. The kernel takes at most 6 MiB of arguments and environment
@@ -49,6 +51,9 @@ impl Kind {
     }
 }
 
+/// Stands for no limit of its own.
+pub(super) const UNLIMITED: u64 = u64::MAX;
+
 /// The numbers of one launch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct LaunchHead {
@@ -58,6 +63,12 @@ pub(super) struct LaunchHead {
     pub open_files_soft: u64,
     /// RLIMIT_NOFILE.
     pub open_files_hard: u64,
+    /// RLIMIT_DATA; [`UNLIMITED`] leaves what is inherited.
+    pub data_bytes: u64,
+    /// RLIMIT_NPROC; the same.
+    pub processes: u64,
+    /// Control groups of version 1 to enter.
+    pub joins: u32,
     /// A descriptor of a control group comes with the frame.
     pub in_cgroup: bool,
     /// User, group and the groups that follow apply.
@@ -168,10 +179,21 @@ pub(super) fn candidates_on(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBu
 }
 
 /// A frame that says who the host is: first word on every connection.
-pub(super) fn encode_hello(host_id: &str, cgroup_root: Option<&Path>) -> Vec<u8> {
+pub(super) fn encode_hello<'a>(
+    host_id: &str,
+    cgroups: Option<&Cgroups>,
+    limit_roots: impl Iterator<Item = &'a Path>,
+) -> Vec<u8> {
     let mut frame = Writer::new(Kind::Hello);
     frame.string(host_id.as_bytes());
-    frame.string(cgroup_root.map_or(&[], |root| root.as_os_str().as_bytes()));
+    let root = cgroups.map(Cgroups::dir);
+    let back_to = cgroups.and_then(|cgroups| cgroups.controllers().moved_from());
+    for path in [root, back_to] {
+        frame.string(path.map_or(&[], |path| path.as_os_str().as_bytes()));
+    }
+    for root in limit_roots {
+        frame.string(root.as_os_str().as_bytes());
+    }
     frame.finish()
 }
 
@@ -186,6 +208,7 @@ pub(super) fn encode_launch(
     launch: &Launch,
     marker: &str,
     open_files: (u64, u64),
+    confined: &Confined,
     in_cgroup: bool,
 ) -> Result<Vec<u8>, LaunchFailure> {
     let refuse = |step, path: Option<PathBuf>, errno, message: &str| LaunchFailure {
@@ -213,6 +236,9 @@ pub(super) fn encode_launch(
         token,
         open_files_soft: open_files.0,
         open_files_hard: open_files.1,
+        data_bytes: confined.rlimits.data.unwrap_or(UNLIMITED),
+        processes: confined.rlimits.processes.unwrap_or(UNLIMITED),
+        joins: count(confined.groups.len()),
         in_cgroup,
         switches_user: launch.identity.is_some(),
         uid: launch.identity.as_ref().map_or(0, |identity| identity.uid),
@@ -228,6 +254,9 @@ pub(super) fn encode_launch(
         frame.u32(*group);
     }
     frame.string(launch.workdir.as_os_str().as_bytes());
+    for group in &confined.groups {
+        frame.string(group.entrance().as_os_str().as_bytes());
+    }
     for candidate in &candidates {
         frame.string(candidate.as_os_str().as_bytes());
     }
@@ -285,6 +314,9 @@ impl Writer {
         self.u64(head.token);
         self.u64(head.open_files_soft);
         self.u64(head.open_files_hard);
+        self.u64(head.data_bytes);
+        self.u64(head.processes);
+        self.u32(head.joins);
         self.u32(u32::from(head.in_cgroup) | u32::from(head.switches_user) << 1);
         for number in [head.uid, head.gid, head.groups, head.candidates, head.args, head.env] {
             self.u32(number);
@@ -324,11 +356,15 @@ impl<'a> Reader<'a> {
 
     pub(super) fn head(&mut self) -> Option<LaunchHead> {
         let (token, open_files_soft, open_files_hard) = (self.u64()?, self.u64()?, self.u64()?);
+        let (data_bytes, processes, joins) = (self.u64()?, self.u64()?, self.u32()?);
         let flags = self.u32()?;
         Some(LaunchHead {
             token,
             open_files_soft,
             open_files_hard,
+            data_bytes,
+            processes,
+            joins,
             in_cgroup: flags & 1 != 0,
             switches_user: flags & 2 != 0,
             uid: self.u32()?,
@@ -345,6 +381,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
     use crate::Identity;
+    use crate::linux::confinement::Rlimits;
 
     #[test]
     fn a_launch_survives_the_wire() {
@@ -358,12 +395,15 @@ mod tests {
             handed: Vec::new(),
             listen_names: Vec::new(),
         };
-        let frame = encode_launch(77, &launch, "M=1", (3, 4), true).unwrap();
+        let rlimits = Rlimits { data: Some(5), processes: None };
+        let confined = Confined { rlimits, ..Confined::default() };
+        let frame = encode_launch(77, &launch, "M=1", (3, 4), &confined, true).unwrap();
         let mut reader = Reader(&frame);
         assert_eq!(reader.u32().unwrap() as usize, frame.len() - 4);
         assert_eq!(Kind::from_number(reader.u32().unwrap()), Some(Kind::Launch));
         let head = reader.head().unwrap();
         assert_eq!((head.token, head.open_files_soft, head.open_files_hard), (77, 3, 4));
+        assert_eq!((head.data_bytes, head.processes, head.joins), (5, UNLIMITED, 0));
         assert_eq!((head.in_cgroup, head.switches_user, head.uid, head.gid), (true, true, 7, 8));
         assert_eq!((reader.u32(), reader.u32()), (Some(8), Some(9)));
         let mut strings = Vec::new();
@@ -388,8 +428,8 @@ mod tests {
             handed: Vec::new(),
             listen_names: Vec::new(),
         };
-        let refused = |launch: Launch| encode_launch(1, &launch, "M=1", (1, 1), false).unwrap_err().errno;
-        assert!(encode_launch(1, &good, "M=1", (1, 1), false).is_ok());
+        let refused = |launch: Launch| encode_launch(1, &launch, "M=1", (1, 1), &Confined::default(), false).unwrap_err().errno;
+        assert!(encode_launch(1, &good, "M=1", (1, 1), &Confined::default(), false).is_ok());
         assert_eq!(refused(Launch { program: "".into(), ..good.clone() }), 0);
         assert_eq!(refused(Launch { args: vec!["a\0b".into()], ..good.clone() }), libc::EINVAL);
         assert_eq!(refused(Launch { args: vec!["x".repeat(MAX_FRAME_BYTES).into()], ..good }), libc::E2BIG);
