@@ -38,8 +38,8 @@ pub use options::{Leftover, ProcessesOptions, ProcessesStartError, UseCgroups};
 pub(crate) use platform::original_open_files_limit;
 pub use platform::{
     Output, OutputPipe, Processes, account, check_executable, end_leftovers_of_earlier_host, is_root,
-    keep_memory_small, limits_in_force_here, pid_exists, raise_open_files_limit, resolve_identity, run_launcher_if_asked,
-    tree_usage, uid, user_home,
+    keep_memory_small, limits_in_force_here, pid_exists, raise_open_files_limit, resolve_identity,
+    run_launcher_if_asked, tree_usage, uid, user_home,
 };
 pub use process::{Handed, Identity, Launch, ProcessEvent, ProcessTrees, ResourceLimits};
 pub use stop_request::on_stop_request;

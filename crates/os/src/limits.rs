@@ -87,10 +87,10 @@ mod tests {
         let listed = statuses(&limits, |name| Enforced::No { why: format!("{name} was not tried") });
         let lines: Vec<String> =
             listed.iter().map(|one| format!("{} {} {}", one.name, one.value, one.enforced)).collect();
-        assert_eq!(lines, [
-            "pids 5 not in force: pids was not tried",
-            "cpu 200 not in force: cpu was not tried"
-        ]);
+        assert_eq!(
+            lines,
+            ["pids 5 not in force: pids was not tried", "cpu 200 not in force: cpu was not tried"]
+        );
         assert_eq!(Enforced::Rlimit { per: RlimitScope::User }.to_string(), "by rlimit, per user");
         assert_eq!(statuses(&ResourceLimits::default(), |_| Enforced::Cgroup), []);
     }

@@ -225,8 +225,7 @@ impl Group {
 
     fn set(&self, file: &'static str, value: &str) -> Result<(), (PathBuf, io::Error)> {
         let write = || {
-            let file =
-                rustix::fs::openat(&self.fd, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+            let file = rustix::fs::openat(&self.fd, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
             rustix::io::write(file, value.as_bytes())
         };
         write().map(drop).map_err(|errno| (Path::new(&self.path).join(file), errno.into()))

@@ -126,7 +126,10 @@ impl Confinement {
                     }
                     None if value.is_some() => {
                         let missing = io::Error::from(rustix::io::Errno::NOENT);
-                        return Err(refused((PathBuf::from(cgroup::replica_group_name(replica, 0)), missing)));
+                        return Err(refused((
+                            PathBuf::from(cgroup::replica_group_name(replica, 0)),
+                            missing,
+                        )));
                     }
                     None => {}
                 },
@@ -182,7 +185,8 @@ fn within_hard(resource: Resource, value: u64) -> u64 {
 
 fn in_force(places: &[Place; 3], limits: &ResourceLimits, switches_user: bool) -> Vec<LimitStatus> {
     statuses(limits, |name| {
-        let Some(controller) = Controller::ALL.into_iter().find(|controller| controller.name() == name) else {
+        let Some(controller) = Controller::ALL.into_iter().find(|controller| controller.name() == name)
+        else {
             return Enforced::Rlimit { per: RlimitScope::Process };
         };
         match (&places[controller as usize], controller) {
@@ -192,7 +196,8 @@ fn in_force(places: &[Place; 3], limits: &ResourceLimits, switches_user: bool) -
                 Enforced::Rlimit { per: RlimitScope::User }
             }
             (Place::Processes(why), Controller::Pids) => {
-                let why = format!("{why}; without a control group only services with a user of their own have it");
+                let why =
+                    format!("{why}; without a control group only services with a user of their own have it");
                 Enforced::No { why }
             }
             (Place::Processes(why), Controller::Cpu) => {

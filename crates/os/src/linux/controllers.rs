@@ -258,16 +258,18 @@ mod tests {
         let controllers = ("cgroup.controllers", "cpuset cpu memory\n");
         let control = ("cgroup.subtree_control", "");
         let kind = ("cgroup.type", "domain\n");
-        let cases: [(&str, &[(&str, &str)], Result<Place, &str>); 6] = [
-            ("root", &[controllers, control], Ok(Place::HierarchyRoot)),
-            ("box", &[controllers, control, kind, ("cgroup.procs", &own)], Ok(Place::Own)),
-            ("box", &[controllers, control, kind, ("cgroup.procs", "")], Ok(Place::Own)),
-            ("box", &[controllers, control, kind, ("cgroup.procs", "1\n")], Err("other processes")),
-            ("a.service", &[controllers, control, kind, ("cgroup.procs", &own)], Err("Delegate=yes")),
-            ("none", &[controllers, kind], Err("may not be changed")),
+        type Case = (&'static str, Vec<(&'static str, &'static str)>, Result<Place, &'static str>);
+        let own: &'static str = own.leak();
+        let cases: [Case; 6] = [
+            ("root", vec![controllers, control], Ok(Place::HierarchyRoot)),
+            ("box", vec![controllers, control, kind, ("cgroup.procs", own)], Ok(Place::Own)),
+            ("box", vec![controllers, control, kind, ("cgroup.procs", "")], Ok(Place::Own)),
+            ("box", vec![controllers, control, kind, ("cgroup.procs", "1\n")], Err("other processes")),
+            ("a.service", vec![controllers, control, kind, ("cgroup.procs", own)], Err("Delegate=yes")),
+            ("none", vec![controllers, kind], Err("may not be changed")),
         ];
         for (name, files, expected) in cases {
-            let (_dir, group) = group(name, files);
+            let (_dir, group) = group(name, &files);
             match (may_give(&group), expected) {
                 (Ok(place), Ok(expected)) => assert_eq!(place, expected, "{name} {files:?}"),
                 (Err(why), Err(part)) => assert!(why.contains(part), "{why}"),
@@ -280,8 +282,11 @@ mod tests {
 
     #[test]
     fn what_is_on_already_needs_no_delegation() {
-        let files =
-            [("cgroup.controllers", "memory"), ("cgroup.subtree_control", "memory"), ("cgroup.type", "domain")];
+        let files = [
+            ("cgroup.controllers", "memory"),
+            ("cgroup.subtree_control", "memory"),
+            ("cgroup.type", "domain"),
+        ];
         let (_dir, group) = group("x.slice", &files);
         assert_eq!(usable_without_trying(&group, Controller::Memory), Ok(()));
     }

@@ -28,7 +28,8 @@ mod tests {
 
     #[test]
     fn shares_in_the_kernels_terms() {
-        let cases = [(1, 1000, 1_000_000), (9, 9000, 1_000_000), (10, 1000, 100_000), (1500, 150_000, 100_000)];
+        let cases =
+            [(1, 1000, 1_000_000), (9, 9000, 1_000_000), (10, 1000, 100_000), (1500, 150_000, 100_000)];
         for (millis, quota_us, period_us) in cases {
             assert_eq!(CpuQuota::of_millis(millis), CpuQuota { quota_us, period_us });
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use super::{cgroup, cgroup1};
 use super::launcher::kill_marked;
 use super::procfs::{self, HostId};
+use super::{cgroup, cgroup1};
 use crate::{Leftover, ProcessesOptions};
 
 /// Rounds of looking and killing, with a pause between: 2 s in all, then what is left is left.

@@ -78,7 +78,10 @@ fn count(counters: &OwnedFd) -> Option<u64> {
 }
 
 fn oom_kills(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    std::str::from_utf8(text)
+        .ok()?
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 #[cfg(test)]

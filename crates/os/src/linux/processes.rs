@@ -321,6 +321,13 @@ impl Processes {
         std::mem::take(&mut self.notices)
     }
 
+    /// Whether [`Processes::take_notices`] has something to give. Notices come without news: whoever waits for events
+    /// asks this after each `Pending`.
+    #[must_use]
+    pub const fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
     /// Ends the launcher in peace and removes what was made in the control group file system. Trees that still live are
     /// left alone: end them first.
     #[expect(clippy::unused_async, reason = "waiting for the launcher is short today; callers need not care")]

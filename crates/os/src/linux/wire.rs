@@ -428,7 +428,9 @@ mod tests {
             handed: Vec::new(),
             listen_names: Vec::new(),
         };
-        let refused = |launch: Launch| encode_launch(1, &launch, "M=1", (1, 1), &Confined::default(), false).unwrap_err().errno;
+        let refused = |launch: Launch| {
+            encode_launch(1, &launch, "M=1", (1, 1), &Confined::default(), false).unwrap_err().errno
+        };
         assert!(encode_launch(1, &good, "M=1", (1, 1), &Confined::default(), false).is_ok());
         assert_eq!(refused(Launch { program: "".into(), ..good.clone() }), 0);
         assert_eq!(refused(Launch { args: vec!["a\0b".into()], ..good.clone() }), libc::EINVAL);

@@ -50,9 +50,7 @@ pub(super) fn become_program(plan: &ChildPlan<'_>) -> ! {
     for entrance in plan.joins {
         enter_group(plan, *entrance);
     }
-    for (resource, value) in
-        [(libc::RLIMIT_DATA, plan.data_bytes), (libc::RLIMIT_NPROC, plan.processes)]
-    {
+    for (resource, value) in [(libc::RLIMIT_DATA, plan.data_bytes), (libc::RLIMIT_NPROC, plan.processes)] {
         if value != UNLIMITED {
             let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
             // SAFETY: as above.

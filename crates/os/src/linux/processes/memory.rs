@@ -36,7 +36,8 @@ impl Processes {
     pub(super) fn look_for_memory_kills(&mut self) {
         self.memory_check = None;
         for tree in self.trees.values_mut() {
-            if !matches!(tree.state, TreeState::Running { .. } | TreeState::Leftovers { .. }) || tree.killing {
+            if !matches!(tree.state, TreeState::Running { .. } | TreeState::Leftovers { .. }) || tree.killing
+            {
                 continue;
             }
             if let Some(kills @ 1..) = tree.confined.memory.as_mut().map(super::super::oom::OomWatch::take) {
