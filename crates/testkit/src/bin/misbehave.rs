@@ -219,7 +219,9 @@ fn eat_memory(mebibytes: &str, in_child: bool) -> io::Result<u8> {
             return Ok(1);
         }
         // Written, so that there is memory behind it.
-        piece.resize(1 << 20, 1);
+        for _ in 0..256 {
+            piece.extend_from_slice(&[1; 4096]);
+        }
         eaten.push(piece);
     }
     println!("eaten");

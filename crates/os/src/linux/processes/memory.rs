@@ -5,10 +5,11 @@ use std::time::Duration;
 use mainstay_types::{Exit, SpawnId};
 
 use super::{Processes, Source, TreeState};
+use crate::linux::oom::OomWatch;
+use crate::linux::procfs::is_ending;
 
-/// How long after an alarm the counters are looked at: the kernel counts a kill before it is done, and version 1 gives
-/// the alarm before it chooses. By then a main process that was hit has ended, and kills that came together are one
-/// notice.
+/// How long after an alarm the counters are looked at: the kernel counts a kill before it sends it, and version 1 gives
+/// the alarm before it chooses. Kills that came together are one notice.
 const SETTLING: Duration = Duration::from_millis(100);
 
 impl Processes {
@@ -32,15 +33,17 @@ impl Processes {
         }
     }
 
-    /// Tells of kills in trees whose main process was not the one.
+    /// Tells of kills in trees whose main process was not the one. What is just ending tells by its exit.
     pub(super) fn look_for_memory_kills(&mut self) {
         self.memory_check = None;
         for tree in self.trees.values_mut() {
-            if !matches!(tree.state, TreeState::Running { .. } | TreeState::Leftovers { .. }) || tree.killing
-            {
-                continue;
+            match &tree.state {
+                TreeState::Running { main } if is_ending(main.pid) => continue,
+                TreeState::Asked { .. } | TreeState::Starting { .. } | TreeState::Failing { .. } => continue,
+                TreeState::Running { .. } | TreeState::Leftovers { .. } if tree.killing => continue,
+                TreeState::Running { .. } | TreeState::Leftovers { .. } => {}
             }
-            if let Some(kills @ 1..) = tree.confined.memory.as_mut().map(super::super::oom::OomWatch::take) {
+            if let Some(kills @ 1..) = tree.confined.memory.as_mut().map(OomWatch::take) {
                 self.notices.push(notice(&tree.replica, kills));
             }
         }
@@ -53,7 +56,7 @@ impl Processes {
     /// SIGKILL is not ours.
     pub(super) fn recognise_memory_kill(&mut self, spawn: SpawnId, exit: Exit) -> Exit {
         let Some(tree) = self.trees.get_mut(&spawn) else { return exit };
-        let kills = tree.confined.memory.as_mut().map_or(0, super::super::oom::OomWatch::take);
+        let kills = tree.confined.memory.as_mut().map_or(0, OomWatch::take);
         if kills == 0 || tree.killing {
             return exit;
         }
