@@ -140,7 +140,11 @@ impl Cgroups {
 
     /// Removes all groups of this host that are empty, the host's own last, and goes back to where it came from.
     pub(super) fn remove(&self) -> io::Result<()> {
-        let removed = remove_tree(&self.dir);
+        let removed = match remove_tree(&self.dir) {
+            // The launcher was first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
         if removed.is_ok()
             && let Some(parent) = self.controllers.moved_from()
         {
