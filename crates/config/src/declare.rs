@@ -11,6 +11,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use mainstay_types::ServerKind;
+
 /// One table of the file.
 pub(crate) struct Table {
     /// Its name in JSON Schema and in anchors.
@@ -43,8 +45,8 @@ pub(crate) struct Key {
     /// A value as TOML.
     pub(crate) example: &'static str,
     pub(crate) required: bool,
-    /// The key this one qualifies, and without which it means nothing.
-    pub(crate) only_with: Option<&'static str>,
+    /// The keys this one qualifies: without one of them it means nothing. Empty: it stands alone.
+    pub(crate) only_with: &'static [&'static str],
     /// False for a key whose behaviour comes later: it is known, and refused.
     pub(crate) supported: bool,
 }
@@ -54,11 +56,17 @@ pub(crate) struct Key {
 pub(crate) enum Shape {
     Text,
     Path,
-    /// An `http://` URL.
+    /// An `http://` or `https://` URL.
     Url,
+    /// The URL of a server that is asked in its own protocol.
+    Server(ServerKind),
+    /// A regular expression.
+    Pattern,
     /// `host:port`.
     Address,
     Bool,
+    /// `true`, and nothing else.
+    Yes,
     Integer,
     Number,
     Duration,
@@ -71,10 +79,12 @@ pub(crate) enum Shape {
     Texts,
     /// A table of names and values.
     Environment,
-    /// A table of names and texts.
-    Names,
+    /// A table of names and addresses to listen on.
+    Listeners,
     /// A table with keys of its own.
     Table(fn() -> &'static Table),
+    /// A command, or a table with keys of its own.
+    Hook(fn() -> &'static Table),
     /// A list of such tables.
     Tables(fn() -> &'static Table),
     /// A table of such tables by the name of a service.
@@ -89,16 +99,19 @@ impl Shape {
         match self {
             Self::Text | Self::Choice(_) => "a text",
             Self::Path => "a path",
-            Self::Url => "a URL",
+            Self::Url | Self::Server(_) => "a URL",
+            Self::Pattern => "a regular expression",
             Self::Address => "an address",
             Self::Bool => "true or false",
+            Self::Yes => "true",
             Self::Integer => "a whole number",
             Self::Number => "a number",
             Self::Duration => "a duration",
             Self::Size => "a size",
             Self::Command => "a command: a list of texts, or one text",
             Self::Texts => "a list of texts, or one text",
-            Self::Environment | Self::Names | Self::Table(_) | Self::Services(_) | Self::Anything => {
+            Self::Hook(_) => "a command: a list of texts, one text, or a table",
+            Self::Environment | Self::Listeners | Self::Table(_) | Self::Services(_) | Self::Anything => {
                 "a table"
             }
             Self::Tables(_) => "a list of tables",
@@ -151,7 +164,7 @@ macro_rules! table {
                 $field:ident: $ty:ty {
                     $(required: $required:literal,)?
                     $(rule: $rule:expr,)?
-                    $(only_with: $only_with:literal,)?
+                    $(only_with: $only_with:expr,)?
                     $(default: $default:expr,)?
                     $(otherwise: $otherwise:literal,)?
                     example: $example:literal
@@ -188,7 +201,7 @@ macro_rules! table {
                         },
                         example: $example,
                         required: { let required = false; $(let _ = required; let required = $required;)? required },
-                        only_with: { let with = None; $(let _: Option<&'static str> = with; let with = Some($only_with);)? with },
+                        only_with: { let with: &[&str] = &[]; $(let _ = with; let with: &[&str] = &$only_with;)? with },
                         supported: true,
                     },)*
                     $($(Key {
@@ -199,7 +212,7 @@ macro_rules! table {
                         default: || None,
                         example: $later_example,
                         required: false,
-                        only_with: None,
+                        only_with: &[],
                         supported: false,
                     },)*)?
                 ];

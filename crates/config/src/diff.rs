@@ -1,11 +1,15 @@
 //! What is different between two versions of a stack, and what each difference asks for: the plan of a reload, before
 //! anything is done.
 
-use std::fmt::Debug;
+mod entries;
+mod words;
+
+use std::collections::BTreeMap;
 
 use mainstay_types::ServiceName;
 
-use crate::stack::{Check, Probe, Service, Stack};
+use crate::stack::{Service, Stack};
+use entries::{Class, Entry};
 
 /// The difference between the running stack and a newer file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -31,10 +35,11 @@ pub struct ServiceChange {
     pub effect: ChangeEffect,
 }
 
-/// One key with its values, in words.
+/// One key with its values, in words for people: no password of a URL and no variable whose name speaks of a secret is
+/// in them, so that the two may look alike. `(none)` is a key that is not there. At most a few hundred characters each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyChange {
-    /// The key, as in the file: `command`, `limits.memory`.
+    /// The key, as in the file: `command`, `env.PORT`, `limits.memory`.
     pub key: String,
     /// The value before.
     pub from: String,
@@ -66,72 +71,65 @@ impl StackDiff {
     }
 }
 
-/// Compares two versions of a stack. Lines and order in the file do not count.
+/// Compares two versions of a stack. Lines and order in the file do not count, save the order of gates and sockets.
 #[must_use]
 pub fn diff(old: &Stack, new: &Stack) -> StackDiff {
-    let mut diff = StackDiff::default();
-    note(&mut diff.stack, "stop_budget", &old.stop_budget, &new.stop_budget);
+    let top = changes(entries::stack(old), entries::stack(new));
+    let mut diff =
+        StackDiff { stack: top.into_iter().map(|(_, change)| change).collect(), ..StackDiff::default() };
+    let by_name = |stack: &'_ Stack| -> BTreeMap<ServiceName, usize> {
+        stack.services.iter().enumerate().map(|(index, service)| (service.name.clone(), index)).collect()
+    };
+    let (before, after) = (by_name(old), by_name(new));
     for service in &new.services {
-        match old.service(service.name.as_str()) {
+        match before.get(&service.name) {
             None => diff.added.push(service.name.clone()),
-            Some(before) => diff.changed.extend(compare(before, service)),
+            Some(index) => diff.changed.extend(compare((old, &old.services[*index]), (new, service))),
         }
     }
-    let gone = |service: &&Service| new.service(service.name.as_str()).is_none();
+    let gone = |service: &&Service| !after.contains_key(&service.name);
     diff.removed = old.services.iter().filter(gone).map(|service| service.name.clone()).collect();
     diff
 }
 
-fn compare(old: &Service, new: &Service) -> Option<ServiceChange> {
-    let mut restart = Vec::new();
-    note(&mut restart, "kind", &old.kind, &new.kind);
-    note(&mut restart, "command", &old.command, &new.command);
-    note(&mut restart, "workdir", &old.workdir, &new.workdir);
-    note(&mut restart, "env", &old.env, &new.env);
-    note(&mut restart, "inherit_env", &old.inherit_env, &new.inherit_env);
-    note(&mut restart, "env_file", &old.env_files, &new.env_files);
-    note(&mut restart, "user", &old.user, &new.user);
-    note(&mut restart, "group", &old.group, &new.group);
-    note(&mut restart, "listen", &old.listen, &new.listen);
-    note(&mut restart, "limits", &old.limits, &new.limits);
-    let mut live = Vec::new();
-    for (key, before, after) in [
-        ("startup", &old.startup, &new.startup),
-        ("readiness", &old.readiness, &new.readiness),
-        ("liveness", &old.liveness, &new.liveness),
-    ] {
-        let into = if said(before) == said(after) { &mut live } else { &mut restart };
-        note(into, key, before, after);
+fn compare(old: (&Stack, &Service), new: (&Stack, &Service)) -> Option<ServiceChange> {
+    // What most services of a changed file are: the same.
+    if old.1 == new.1 && old.0.dir == new.0.dir {
+        return None;
     }
-    note(&mut live, "description", &old.description, &new.description);
-    note(&mut live, "autostart", &old.autostart, &new.autostart);
-    note(&mut live, "needs", &old.needs, &new.needs);
-    note(&mut live, "restart", &old.restart, &new.restart);
-    note(&mut live, "stop", &old.stop, &new.stop);
-    note(&mut live, "log", &old.log, &new.log);
-    note(&mut live, "reload", &old.reload, &new.reload);
-    note(&mut live, "hooks", &old.hooks, &new.hooks);
-    let mut scale = Vec::new();
-    note(&mut scale, "replicas", &old.replicas, &new.replicas);
-    let effect = match (restart.is_empty(), scale.is_empty()) {
-        (false, _) => ChangeEffect::Restart,
-        (true, false) => ChangeEffect::Scale { from: old.replicas, to: new.replicas },
-        (true, true) => ChangeEffect::InPlace,
+    let mut changes = changes(entries::service(old.1, &old.0.dir), entries::service(new.1, &new.0.dir));
+    // First what weighs most; within that, the order of the reference.
+    changes.sort_by_key(|(class, _)| *class);
+    let effect = match changes.first()?.0 {
+        Class::Restart => ChangeEffect::Restart,
+        Class::Scale => ChangeEffect::Scale { from: old.1.replicas, to: new.1.replicas },
+        Class::InPlace => ChangeEffect::InPlace,
     };
-    let keys: Vec<_> = restart.into_iter().chain(scale).chain(live).collect();
-    (!keys.is_empty()).then(|| ServiceChange { name: new.name.clone(), keys, effect })
+    let keys = changes.into_iter().map(|(_, change)| change).collect();
+    Some(ServiceChange { name: new.1.name.clone(), keys, effect })
 }
 
-/// What a running program was told about its probe when it was started: its way of saying so cannot change under it.
-fn said(probe: &Option<Probe>) -> Option<&Check> {
-    match probe.as_ref().map(|probe| &probe.check)? {
-        Check::Ask(_) => None,
-        check @ (Check::Log(_) | Check::Notify | Check::NotifyFd(_)) => Some(check),
+/// The keys whose values differ, in the order of the new entries; those that are gone come last.
+fn changes(old: Vec<Entry>, new: Vec<Entry>) -> Vec<(Class, KeyChange)> {
+    let mut before: BTreeMap<String, Entry> =
+        old.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+    let mut changes = Vec::new();
+    for entry in new {
+        match before.remove(&entry.key) {
+            None => changes.push((entry.class, change(entry.key, None, Some(entry.shown)))),
+            Some(other) if other.value == entry.value => {}
+            Some(other) => changes.push((
+                entry.class.min(other.class),
+                change(entry.key, Some(other.shown), Some(entry.shown)),
+            )),
+        }
     }
+    let gone = before.into_values().map(|entry| (entry.class, change(entry.key, Some(entry.shown), None)));
+    changes.extend(gone);
+    changes
 }
 
-fn note<T: PartialEq + Debug>(into: &mut Vec<KeyChange>, key: &str, from: &T, to: &T) {
-    if from != to {
-        into.push(KeyChange { key: key.to_owned(), from: format!("{from:?}"), to: format!("{to:?}") });
-    }
+fn change(key: String, from: Option<String>, to: Option<String>) -> KeyChange {
+    let shown = |value: Option<String>| value.unwrap_or_else(|| words::NONE.to_owned());
+    KeyChange { key, from: shown(from), to: shown(to) }
 }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::declare::{Key, Options as _, Rule, Shape, Table, Word};
 use crate::keys::StackOptions;
+use crate::nested::MAX_LISTENERS;
 
 /// A text with a variable in it may stand for anything; what it becomes is checked when the file is read.
 const VARIABLE: &str = r"\$\{";
@@ -32,10 +33,16 @@ pub fn json_schema() -> Value {
 fn table(declared: &'static Table, defs: &mut Map<String, Value>) -> Value {
     let mut properties = Map::new();
     let mut dependent = Map::new();
+    let mut dependent_on_one = Map::new();
     for key in declared.keys {
         properties.insert(key.name.into(), property(key, defs));
-        if let Some(with) = key.only_with {
-            dependent.insert(key.name.into(), json!([with]));
+        match key.only_with {
+            [] => {}
+            [with] => _ = dependent.insert(key.name.into(), json!([with])),
+            several => {
+                let one: Vec<_> = several.iter().map(|name| json!({ "required": [name] })).collect();
+                dependent_on_one.insert(key.name.into(), json!({ "anyOf": one }));
+            }
         }
     }
     let mut schema = Map::new();
@@ -49,6 +56,9 @@ fn table(declared: &'static Table, defs: &mut Map<String, Value>) -> Value {
     }
     if !dependent.is_empty() {
         schema.insert("dependentRequired".into(), Value::Object(dependent));
+    }
+    if !dependent_on_one.is_empty() {
+        schema.insert("dependentSchemas".into(), Value::Object(dependent_on_one));
     }
     if !declared.one_of.is_empty() {
         let kinds: Vec<_> = declared.one_of.iter().map(|name| json!({ "required": [name] })).collect();
@@ -99,9 +109,15 @@ fn shape(shape: Shape, rule: Rule, defs: &mut Map<String, Value>) -> Value {
             }
         },
         Shape::Path => json!({ "type": "string", "minLength": 1 }),
-        Shape::Url => text_or_variable("^http://"),
+        Shape::Url => text_or_variable("^https?://"),
+        Shape::Server(kind) => {
+            let schemes: Vec<_> = kind.schemes().iter().map(|(scheme, _)| *scheme).collect();
+            text_or_variable(&format!("^({})://", schemes.join("|")))
+        }
+        Shape::Pattern => json!({ "type": "string", "format": "regex", "minLength": 1 }),
         Shape::Address => text_or_variable(":[0-9]+$"),
         Shape::Bool => json!({ "type": "boolean" }),
+        Shape::Yes => json!({ "const": true }),
         Shape::Integer => match rule {
             Rule::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
             Rule::Free | Rule::NotEmpty | Rule::Number(..) | Rule::Time(..) | Rule::Size(..) => {
@@ -133,7 +149,17 @@ fn shape(shape: Shape, rule: Rule, defs: &mut Map<String, Value>) -> Value {
             "propertyNames": { "pattern": "^[^=]+$" },
             "additionalProperties": { "type": ["string", "integer", "boolean"] },
         }),
-        Shape::Names => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::Listeners => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[ -9;-~]{1,255}$" },
+            "additionalProperties": text_or_variable("^(tcp:|udp:)?[0-9.]+:[0-9]+$|^(tcp:|udp:)?\\[.+\\]:[0-9]+$|^unix(gram)?:."),
+            "maxProperties": MAX_LISTENERS,
+        }),
+        Shape::Hook(declared) => json!({ "anyOf": [
+            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+            { "type": "string", "minLength": 1 },
+            reference(declared(), defs),
+        ] }),
         Shape::Table(declared) => reference(declared(), defs),
         Shape::Tables(declared) => json!({ "type": "array", "items": reference(declared(), defs) }),
         Shape::Services(declared) => json!({

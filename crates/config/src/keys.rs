@@ -7,9 +7,10 @@ use std::time::Duration;
 use mainstay_types::{CommandLine, HostPort, HttpTarget, StackName, StopSignal};
 
 use crate::declare::{Rule, Shape, choice, table};
-use crate::nested::{Environment, NeedList, PathList, Services};
-use crate::stack::{Condition, Kind, RestartWhen};
-use crate::value::ByteSize;
+use crate::nested::{Environment, HookCommand, Listeners, NeedList, PathList, Services, StepList};
+use crate::stack::{Condition, Kind, Lose, Need, RestartWhen};
+use crate::target::{AmqpUrl, HostName, MysqlUrl, Pattern, PostgresUrl, RedisUrl};
+use crate::value::{ByteSize, Yes};
 
 /// The longest time a key takes: a year is beyond any wait that is meant, and far inside what clocks can add.
 pub(crate) const MAX_TIME: Duration = Duration::from_secs(365 * 86_400);
@@ -19,10 +20,11 @@ const ANY_TIME: Rule = Rule::Time(Duration::ZERO, MAX_TIME);
 const SOME_TIME: Rule = Rule::Time(MIN_TIME, MAX_TIME);
 
 /// The kinds of a gate; exactly one is written.
-const GATE_KINDS: [&str; 11] =
+pub(crate) const GATE_KINDS: [&str; 11] =
     ["service", "tcp", "http", "exec", "postgres", "redis", "amqp", "mysql", "grpc", "dns", "file"];
 /// The kinds of a probe; exactly one is written.
-const PROBE_KINDS: [&str; 7] = ["http", "tcp", "exec", "grpc", "log", "file", "notify"];
+pub(crate) const PROBE_KINDS: [&str; 8] =
+    ["http", "tcp", "exec", "grpc", "log", "file", "notify", "notify_fd"];
 
 table! {
     /// The keys at the top of the file.
@@ -86,6 +88,23 @@ table! {
         restart: RestartOptions { example: "{ when = \"on-failure\" }" }
         /// How it is asked to stop.
         stop: StopOptions { example: "{ signal = \"SIGINT\", grace = \"30s\" }" }
+        /// How it is asked to read its configuration again, by `mainstay reload`. Exactly one way is written.
+        reload: ReloadOptions { otherwise: "{ rolling = true }", example: "{ signal = \"SIGHUP\" }" }
+        /// A command that runs before each start. When it fails, the start has failed, and `restart` says what follows.
+        /// Like each hook, it runs as the service would, with the facts in its environment.
+        before_start: HookCommand { example: "[\"./prepare\"]" }
+        /// A command that runs once the service is ready; for a oneshot, once it runs. Its failure is told and changes
+        /// nothing.
+        after_ready: HookCommand { example: "{ command = [\"./announce\"], timeout = \"5s\" }" }
+        /// A command that runs before the service is asked to stop. The grace of the stop runs meanwhile.
+        before_stop: HookCommand { example: "[\"./drain\"]" }
+        /// A command that runs after each end of the service, before anything is started in its place.
+        after_exit: HookCommand { example: "\"./clean-up --all\"" }
+        /// Sockets that the host opens and hands over (`LISTEN_FDS`, `LISTEN_PID`, `LISTEN_FDNAMES`): they stay open while the
+        /// service restarts, and the service needs no right to open them. The names go into `LISTEN_FDNAMES`; the
+        /// descriptors begin at 3 and are in the order of the file. An address is `IP:PORT` or `tcp:IP:PORT`,
+        /// `udp:IP:PORT`, `unix:PATH` or `unixgram:PATH`, where a relative path is relative to the folder of the file.
+        listen: Listeners { example: "{ http = \"0.0.0.0:80\", admin = \"unix:run/admin.sock\" }" }
         /// What becomes of its output.
         log: LogOptions { example: "{ rotate = { size = \"16MiB\", keep = 4 } }" }
         /// Limits on what it may use.
@@ -93,24 +112,11 @@ table! {
         /// What it may touch. Services run without a sandbox until the profiles are supported.
         sandbox: SandboxOptions { example: "{ profile = \"off\" }" }
     }
-    later {
-        /// Sockets opened by the host and handed over (`LISTEN_FDS`, `LISTEN_FDNAMES`).
-        listen: Shape::Names, "{ http = \"0.0.0.0:80\" }";
-        /// How it is asked to read its configuration again: a signal or a command.
-        reload: Shape::Command, "[\"./web\", \"--reload\"]";
-        /// A command that runs before each start.
-        before_start: Shape::Command, "[\"./prepare\"]";
-        /// A command that runs once it is ready.
-        after_ready: Shape::Command, "[\"./announce\"]";
-        /// A command that runs before it is asked to stop.
-        before_stop: Shape::Command, "[\"./drain\"]";
-        /// A command that runs after each exit.
-        after_exit: Shape::Command, "[\"./clean-up\"]";
-    }
 }
 
 table! {
-    /// One gate: exactly one kind, and how long to wait for it.
+    /// One gate: exactly one kind, and how long to wait for it. While it is shut it is asked again and again, less and
+    /// less often, and `status` says what it answered.
     struct NeedOptions, "need", "an entry of needs", one_of: GATE_KINDS;
 
     keys {
@@ -118,36 +124,54 @@ table! {
         service: String { example: "\"db\"" }
         /// How far the other service must have come.
         is: Condition {
-            only_with: "service", otherwise: "\"ready\"; \"completed\" when the other is a oneshot", example: "\"completed\""
+            only_with: ["service"],
+            otherwise: "\"ready\"; \"completed\" when the other is a oneshot",
+            example: "\"completed\""
         }
         /// An address that must accept connections.
         tcp: HostPort { example: "\"127.0.0.1:6379\"" }
-        /// A URL that must answer; `https` is not supported yet.
+        /// A URL that must answer; `http` or `https`.
         http: HttpTarget { example: "\"http://127.0.0.1:8500/v1/status/leader\"" }
         /// The one status that passes.
-        status: u16 { rule: Rule::Integer(100, 599), only_with: "http", otherwise: "any from 200 to 399", example: "200" }
+        status: u16 {
+            rule: Rule::Integer(100, 599), only_with: ["http"], otherwise: "any from 200 to 399", example: "200"
+        }
+        /// What the first MiB of the answer must match, anywhere in it.
+        body: Pattern { only_with: ["http"], example: "\"\\\"status\\\": *\\\"ok\\\"\"" }
+        /// A PostgreSQL server that is ready, accepts the user and has the database.
+        postgres: PostgresUrl { example: "\"postgres://app@127.0.0.1/shop\"" }
+        /// A Redis or Valkey server that is ready and accepts the user; `rediss` for TLS.
+        redis: RedisUrl { example: "\"redis://127.0.0.1:6379\"" }
+        /// An AMQP 0-9-1 broker, such as RabbitMQ, that is ready and accepts the user; `amqps` for TLS.
+        amqp: AmqpUrl { example: "\"amqp://app@127.0.0.1\"" }
+        /// A MySQL or MariaDB server that is ready, accepts the user and has the database.
+        mysql: MysqlUrl { example: "\"mysql://app@127.0.0.1/shop\"" }
+        /// A gRPC server, without TLS, that answers SERVING (`grpc.health.v1.Health/Check`).
+        grpc: HostPort { example: "\"127.0.0.1:50051\"" }
+        /// The name that is asked about.
+        grpc_service: String { only_with: ["grpc"], otherwise: "the server as a whole", example: "\"shop.Cart\"" }
+        /// A name that must resolve to an address.
+        dns: HostName { example: "\"db.internal\"" }
+        /// A file or folder that must be there.
+        file: PathBuf { example: "\"/run/secrets/ready\"" }
         /// A command that must exit with code 0. It follows the rules of `command`.
         exec: CommandLine { example: "[\"pg_isready\"]" }
+        /// A file in PEM format with the certificate of the authority that signed the server's: with an `https`, `rediss` or
+        /// `amqps` URL, and with `postgres` and `mysql`.
+        ca: PathBuf {
+            only_with: ["http", "postgres", "redis", "amqp", "mysql"],
+            otherwise: "the authorities the system trusts",
+            example: "\"tls/ca.pem\""
+        }
         /// After this time of waiting the service has failed.
         within: Duration { rule: SOME_TIME, otherwise: "it waits for ever", example: "\"60s\"" }
-    }
-    later {
-        /// A PostgreSQL server that accepts the connection.
-        postgres: Shape::Text, "\"postgres://app@127.0.0.1/shop\"";
-        /// A Redis server that answers PING.
-        redis: Shape::Text, "\"redis://127.0.0.1:6379\"";
-        /// An AMQP broker.
-        amqp: Shape::Text, "\"amqp://127.0.0.1\"";
-        /// A MySQL or MariaDB server.
-        mysql: Shape::Text, "\"mysql://127.0.0.1\"";
-        /// A gRPC server that reports SERVING.
-        grpc: Shape::Text, "\"127.0.0.1:50051\"";
-        /// A name that must resolve.
-        dns: Shape::Text, "\"db.internal\"";
-        /// A file that must be there.
-        file: Shape::Path, "\"/run/secrets/ready\"";
-        /// What happens when the gate no longer holds while the service runs.
-        lose: Shape::Text, "\"restart\"";
+        /// What follows when it no longer holds while the service runs. Another service is lost as soon as it is not what
+        /// `is` asks for; anything else when it has not passed three times in a row.
+        lose: Lose { default: Lose::Ignore, example: "\"restart\"" }
+        /// How often it is asked while the service runs, for `lose`. Another service needs no asking.
+        period: Duration {
+            rule: SOME_TIME, only_with: ["lose"], default: Need::DEFAULT_PERIOD, example: "\"30s\""
+        }
     }
 }
 
@@ -157,34 +181,48 @@ table! {
         one_of: PROBE_KINDS;
 
     keys {
-        /// A URL that must answer; `https` is not supported yet.
+        /// A URL that must answer; `http` or `https`.
         http: HttpTarget { example: "\"http://127.0.0.1:8080/health\"" }
         /// The one status that passes.
-        status: u16 { rule: Rule::Integer(100, 599), only_with: "http", otherwise: "any from 200 to 399", example: "200" }
+        status: u16 {
+            rule: Rule::Integer(100, 599), only_with: ["http"], otherwise: "any from 200 to 399", example: "200"
+        }
+        /// What the first MiB of the answer must match, anywhere in it.
+        body: Pattern { only_with: ["http"], example: "\"^ok\"" }
+        /// A file in PEM format with the certificate of the authority that signed the server's, for `https`.
+        ca: PathBuf {
+            only_with: ["http"], otherwise: "the authorities the system trusts", example: "\"tls/ca.pem\""
+        }
         /// An address that must accept connections.
         tcp: HostPort { example: "\"127.0.0.1:5432\"" }
         /// A command that must exit with code 0. It follows the rules of `command`.
         exec: CommandLine { example: "[\"redis-cli\", \"ping\"]" }
+        /// A gRPC server, without TLS, that answers SERVING (`grpc.health.v1.Health/Check`).
+        grpc: HostPort { example: "\"127.0.0.1:50051\"" }
+        /// The name that is asked about.
+        grpc_service: String { only_with: ["grpc"], otherwise: "the server as a whole", example: "\"shop.Cart\"" }
+        /// A line of the service's output that matches; seen once, it holds for the rest of the run. Not for `liveness`.
+        log: Pattern { example: "\"listening on\"" }
+        /// A file or folder that must be there.
+        file: PathBuf { example: "\"run/web.ready\"" }
+        /// The program says so itself, by sd_notify(3): `READY=1` passes `startup` and `readiness`. For `liveness` it is
+        /// the watchdog: the program must say `WATCHDOG=1` at least once within `period` times `failure_threshold`,
+        /// which it is told in `WATCHDOG_USEC`.
+        notify: Yes { example: "true" }
+        /// The program says so itself, by a line break written to this descriptor (s6's notification-fd); not one of those
+        /// that `listen` takes, which begin at 3. Not for `liveness`.
+        notify_fd: u32 { rule: Rule::Integer(3, 1023), example: "10" }
         /// Wait after the start of the program.
         initial_delay: Duration { rule: ANY_TIME, default: Duration::ZERO, example: "\"5s\"" }
         /// Time from one check to the next. While a service is not ready yet, it is asked more often.
         period: Duration { rule: SOME_TIME, default: Duration::from_secs(10), example: "\"30s\"" }
-        /// Time for an answer.
+        /// Time for an answer. Not with `log`, `notify` and `notify_fd`, which nobody asks for.
         timeout: Duration { rule: SOME_TIME, default: Duration::from_secs(1), example: "\"3s\"" }
-        /// Passes in a row that make the verdict good. Must be 1 for `startup` and `liveness`.
+        /// Passes in a row that make the verdict good. Must be 1 for `startup` and `liveness`, and with `log`, `notify` and
+        /// `notify_fd`.
         success_threshold: u32 { rule: Rule::Integer(1, 1000), default: 1, example: "2" }
         /// Failures in a row that make the verdict bad.
         failure_threshold: u32 { rule: Rule::Integer(1, 100_000), default: 3, example: "30" }
-    }
-    later {
-        /// A gRPC server that reports SERVING.
-        grpc: Shape::Text, "\"127.0.0.1:50051\"";
-        /// A line of the output that matches this regular expression.
-        log: Shape::Text, "\"listening on\"";
-        /// A file that must be there.
-        file: Shape::Path, "\"/run/web.ready\"";
-        /// The program says so itself (sd_notify, `READY=1`).
-        notify: Shape::Bool, "true";
     }
 }
 
@@ -229,10 +267,8 @@ table! {
         failures: u32 { rule: Rule::Integer(0, 100_000), default: 5, example: "10" }
         /// Within which time.
         within: Duration { rule: SOME_TIME, default: Duration::from_secs(60), example: "\"5m\"" }
-    }
-    later {
-        /// After this time a service that gave up is tried again.
-        retry_after: Shape::Duration, "\"10m\"";
+        /// This long after it gave up it is tried once more, and so on.
+        retry_after: Duration { rule: SOME_TIME, otherwise: "it stays failed", example: "\"10m\"" }
     }
 }
 
@@ -243,12 +279,59 @@ table! {
     keys {
         /// What is sent to its processes.
         signal: StopSignal { default: StopSignal::Term, example: "\"SIGQUIT\"" }
-        /// Time it has to end; then its whole process tree is killed.
+        /// Time it has to end, from the first step; then its whole process tree is killed.
         grace: Duration { rule: ANY_TIME, default: Duration::from_secs(15), example: "\"30s\"" }
+        /// A command that asks it to stop. If it has not ended after half the grace, `signal` follows.
+        command: CommandLine { example: "[\"./web\", \"--stop\"]" }
+        /// What is done one after the other until it has ended, in place of `signal` and `command`: 1 to 16 steps, whose
+        /// waits together are no longer than `grace`.
+        steps: StepList {
+            example: "[{ command = [\"./drain\"], wait = \"5s\" }, { signal = \"SIGINT\", wait = \"5s\" }, { signal = \"SIGTERM\" }]"
+        }
     }
-    later {
-        /// A command that asks it to stop, in place of a signal.
-        command: Shape::Command, "[\"./web\", \"--stop\"]";
+}
+
+table! {
+    /// One step of a stop: a signal or a command.
+    struct StepOptions, "step", "[service.NAME.stop] steps", one_of: ["signal", "command"];
+
+    keys {
+        /// What is sent to its processes.
+        signal: StopSignal { example: "\"SIGINT\"" }
+        /// A command that asks it to stop. If the command fails, the next step follows at once.
+        command: CommandLine { example: "[\"./drain\"]" }
+        /// How long to wait for its end before the next step. Only the last step may leave it out.
+        wait: Duration { rule: SOME_TIME, otherwise: "what is left of the grace", example: "\"5s\"" }
+    }
+}
+
+table! {
+    /// How a service is asked to read its configuration again: exactly one way.
+    struct ReloadOptions, "reload", "[service.NAME.reload]", one_of: ["signal", "command", "rolling"];
+
+    keys {
+        /// What is sent to its main process: what the program reloads on, and not `SIGKILL`.
+        signal: StopSignal { example: "\"SIGHUP\"" }
+        /// A command that asks it, run once for each replica. It follows the rules of the service's `command`.
+        command: CommandLine { example: "[\"./web\", \"--reload\"]" }
+        /// After this time the command is killed, and the reload has failed.
+        timeout: Duration {
+            rule: SOME_TIME, only_with: ["command"], default: Duration::from_secs(30), example: "\"10s\""
+        }
+        /// It is restarted, one replica at a time, each ready before the next.
+        rolling: Yes { example: "true" }
+    }
+}
+
+table! {
+    /// A command around a service's life, with a limit of its own.
+    struct HookOptions, "hook", "the table of a hook";
+
+    keys {
+        /// What runs. It follows the rules of the service's `command`.
+        command: CommandLine { required: true, example: "[\"./prepare\"]" }
+        /// After this time it is killed and has failed.
+        timeout: Duration { rule: SOME_TIME, default: Duration::from_secs(30), example: "\"2m\"" }
     }
 }
 
@@ -285,18 +368,16 @@ table! {
     struct LimitOptions, "limits", "[service.NAME.limits]";
 
     keys {
+        /// Memory of all its processes together. What passes it is killed by the system, and shown as out of memory.
+        memory: ByteSize { rule: Rule::Size(1 << 20, 1 << 60), otherwise: "no limit", example: "\"512MiB\"" }
+        /// Its processes and threads. The largest is what Linux can count (`kernel.pid_max`).
+        pids: u64 { rule: Rule::Integer(1, 4_194_304), otherwise: "no limit", example: "512" }
+        /// Cores of processor time of all its processes together.
+        cpu: f64 { rule: Rule::Number(0.01, 1024.0), otherwise: "no limit", example: "1.5" }
         /// Open files of each process (`RLIMIT_NOFILE`). The largest is what Linux can be set to (`fs.nr_open`).
         open_files: u64 {
             rule: Rule::Integer(16, 2_147_483_584), otherwise: "the limit of the host", example: "65536"
         }
-    }
-    later {
-        /// Memory of all its processes together.
-        memory: Shape::Size, "\"512MiB\"";
-        /// Number of its processes and threads.
-        pids: Shape::Integer, "512";
-        /// Cores of processor time.
-        cpu: Shape::Number, "1.5";
     }
 }
 
@@ -346,6 +427,14 @@ choice! {
         "ready" => Condition::Ready, "all its replicas are ready";
         "started" => Condition::Started, "all its replicas run";
         "completed" => Condition::Completed, "it is a oneshot and has completed";
+    } later {}
+}
+
+choice! {
+    Lose {
+        "ignore" => Lose::Ignore, "nothing";
+        "stop" => Lose::Stop, "the service stops, waits, and starts again when it holds again";
+        "restart" => Lose::Restart, "the service runs on, and is restarted when it holds again";
     } later {}
 }
 

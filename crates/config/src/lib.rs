@@ -32,6 +32,7 @@ mod reference;
 mod render;
 mod resolve;
 mod syntax;
+mod target;
 mod template;
 mod value;
 

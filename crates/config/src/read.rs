@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use crate::declare::{At, Key, Options, Shape, Table};
 use crate::diagnostic::{Collector, ConfigCause, Found};
 use crate::expand::{Piece, PieceKind, pieces};
-use crate::keys::ServiceOptions;
+use crate::keys::{GATE_KINDS, NeedOptions, PROBE_KINDS, ServiceOptions};
 use crate::nearest::nearest;
 use crate::value::Value;
 
@@ -126,8 +126,10 @@ impl<'a> Reader<'a> {
             self.report(Found::invalid(place.clone(), message).help(help).absence());
         }
         for (key, span, _) in &found {
-            if let Some(with) = key.only_with.filter(|with| !meant.contains(with)) {
-                let message = format!("`{}` goes with `{with}`, which is not here", key.name);
+            if !key.only_with.is_empty() && !key.only_with.iter().any(|with| meant.contains(with)) {
+                let which = if key.only_with.len() == 1 { "which is not" } else { "none of which is" };
+                let message =
+                    format!("`{}` goes with {}, {which} here", key.name, one_of_words(key.only_with));
                 self.report(Found::invalid(span.clone(), message).absence());
             }
         }
@@ -147,7 +149,12 @@ impl<'a> Reader<'a> {
         }
         let typed = name.get_ref().as_ref();
         let near = nearest(typed, declared.keys.iter().map(|key| key.name));
-        let help = if let Some(near) = near {
+        // A kind written where it has no meaning: it says what was meant to be checked, so nothing else is missing.
+        let kind = misplaced_kind(declared, typed);
+        let kind_name = kind.as_ref().map(|(name, _)| *name);
+        let help = if let Some((_, help)) = kind {
+            help
+        } else if let Some(near) = near {
             format!("did you mean `{near}`?")
         } else if declared.name == "service" && value.get_ref().is_table() {
             let service = self.service.as_deref().unwrap_or("web");
@@ -164,7 +171,7 @@ impl<'a> Reader<'a> {
         };
         let message = format!("unknown key `{}` ({})", shown(typed), declared.header);
         self.report(Found::new(ConfigCause::UnknownKey, name.span(), message).help(help));
-        near
+        kind_name.or(near)
     }
 
     fn check_one_of(
@@ -187,8 +194,9 @@ impl<'a> Reader<'a> {
             let message = format!("`{}` and `{}` exclude each other", first.name, last.name);
             self.report(Found::invalid(span.clone(), message).help(accepted));
         } else if !kinds.iter().any(|kind| meant.contains(kind)) {
+            let what = if matches!(declared.name, "need" | "probe") { "check" } else { "do" };
             let message =
-                format!("this {} does not say what to check", declared.name.replace("need", "gate"));
+                format!("this {} does not say what to {what}", declared.name.replace("need", "gate"));
             self.report(Found::invalid(place.clone(), message).help(accepted).absence());
         }
     }
@@ -309,6 +317,15 @@ pub(crate) fn scalar(value: &Spanned<DeValue<'_>>) -> Option<String> {
     value.as_bool().map(|flag| flag.to_string())
 }
 
+/// Names as a choice: `` `a`, `b` or `c` ``.
+pub(crate) fn one_of_words(names: &[&str]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        names => names.concat(),
+    }
+}
+
 /// A user's text inside a message: printable and short.
 pub(crate) fn shown(text: &str) -> String {
     const MAX_SHOWN: usize = 60;
@@ -317,6 +334,27 @@ pub(crate) fn shown(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// A kind of gates in a probe, or of probes in a gate: with some kind of that table, and the way out.
+fn misplaced_kind(declared: &Table, typed: &str) -> Option<(&'static str, String)> {
+    let help = match declared.name {
+        "probe" if GATE_KINDS.contains(&typed) => {
+            let gate = NeedOptions::table().key(typed)?;
+            format!(
+                "`{typed}` is a gate: write needs = [{{ {typed} = {} }}] to wait for it; a probe checks the service \
+                 itself, by {}",
+                gate.example,
+                one_of_words(declared.one_of)
+            )
+        }
+        "need" if PROBE_KINDS.contains(&typed) => format!(
+            "`{typed}` is what the service itself says: write it under [service.NAME.readiness], and wait for it with \
+             {{ service = \"NAME\" }}"
+        ),
+        _ => return None,
+    };
+    Some((declared.one_of.first()?, help))
 }
 
 fn is_key_of_a_service(name: &str) -> bool {

@@ -3,6 +3,7 @@
 use crate::declare::{Key, Options as _, Rule, Shape, Table};
 use crate::json_schema::plain;
 use crate::keys::StackOptions;
+use crate::read::one_of_words;
 use crate::value::{size_text, time_text};
 
 /// The reference page: every table with its keys, their types, defaults and examples. Ends with a line break.
@@ -75,12 +76,17 @@ fn collect(table: &'static Table, tables: &mut Vec<&'static Table>) {
 
 fn inner_table(shape: Shape) -> Option<&'static Table> {
     match shape {
-        Shape::Table(inner) | Shape::Tables(inner) | Shape::Services(inner) => Some(inner()),
+        Shape::Table(inner) | Shape::Tables(inner) | Shape::Services(inner) | Shape::Hook(inner) => {
+            Some(inner())
+        }
         Shape::Text
         | Shape::Path
         | Shape::Url
+        | Shape::Server(_)
+        | Shape::Pattern
         | Shape::Address
         | Shape::Bool
+        | Shape::Yes
         | Shape::Integer
         | Shape::Number
         | Shape::Duration
@@ -89,7 +95,7 @@ fn inner_table(shape: Shape) -> Option<&'static Table> {
         | Shape::Command
         | Shape::Texts
         | Shape::Environment
-        | Shape::Names
+        | Shape::Listeners
         | Shape::Anything => None,
     }
 }
@@ -145,8 +151,8 @@ fn write_key(page: &mut String, table: &Table, key: &Key) {
     if table.one_of.contains(&key.name) {
         page.push_str("- one of the kinds: excludes the others\n");
     }
-    if let Some(with) = key.only_with {
-        page.push_str(&format!("- only with `{with}`\n"));
+    if !key.only_with.is_empty() {
+        page.push_str(&format!("- only with {}\n", one_of_words(key.only_with)));
     }
     if matches!(key.shape, Shape::Services(_)) {
         page.push_str("- example: `[service.web]`\n");
@@ -164,12 +170,20 @@ fn type_words(key: &Key) -> String {
         Rule::Time(min, max) => format!(", {} to {}", time_text(min), time_text(max)),
         Rule::Size(min, max) => format!(", {} to {}", size_text(min), size_text(max)),
     };
+    if let Shape::Server(kind) = key.shape {
+        let schemes: Vec<_> = kind.schemes().iter().map(|(scheme, _)| format!("`{scheme}://`")).collect();
+        return format!("a URL that begins with {}", schemes.join(" or "));
+    }
     let words = if matches!(key.shape, Shape::Choice(_)) {
         "one of these texts:"
     } else if matches!(key.shape, Shape::Environment) {
         "a table of names and values; a value is a text, a whole number or a boolean"
-    } else if matches!(key.shape, Shape::Names) {
-        "a table of names and texts"
+    } else if matches!(key.shape, Shape::Listeners) {
+        "a table of names and addresses"
+    } else if matches!(key.shape, Shape::Yes) {
+        "`true`"
+    } else if matches!(key.shape, Shape::Pattern) {
+        "a [regular expression](https://docs.rs/regex/1/regex/#syntax)"
     } else if matches!(key.shape, Shape::Services(_)) {
         "a table of tables"
     } else {

@@ -1,22 +1,24 @@
 //! From what was written to what holds: defaults filled in, and the rules that take more than one key to check.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+mod checks;
+mod listen;
+mod stop;
 
-use mainstay_types::{ProbeAction, ProbeKind};
+use std::collections::BTreeMap;
+
+use mainstay_types::ProbeKind;
 
 use crate::declare::At;
 use crate::diagnostic::{Found, Lines};
 use crate::graph;
 use crate::keys::{
-    BackoffOptions, GiveUpOptions, LogOptions, NeedOptions, ProbeOptions, RestartOptions, RotateOptions,
-    SandboxOptions, SandboxProfile, StopOptions, WhenBlocked,
+    BackoffOptions, GiveUpOptions, LimitOptions, LogOptions, ProbeOptions, RestartOptions, RotateOptions,
+    SandboxOptions, SandboxProfile, WhenBlocked,
 };
-use crate::nested::NamedService;
+use crate::nested::{HookCommand, NamedService};
 use crate::read::Reader;
 use crate::stack::{
-    Backoff, Check, Condition, Gate, GiveUp, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
-    RestartPolicy, RestartWhen, Rotation, Service, StopPolicy,
+    Backoff, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, RestartPolicy, RestartWhen, Rotation, Service,
 };
 use crate::value::time_text;
 
@@ -41,6 +43,7 @@ pub(crate) fn services(
     }
     reader.service = None;
     graph::report_cycles(reader, named);
+    listen::report_conflicts(reader, named);
     (whole && !services.is_empty()).then_some(services)
 }
 
@@ -55,9 +58,9 @@ fn resolve(
     if kind == Kind::Oneshot {
         check_oneshot(reader, named);
     }
-    check_probes(reader, named);
+    checks::check_probes(reader, named);
     let needs = options.needs.as_ref().map_or(&[][..], |at| &at.value.0);
-    let needs: Vec<_> = needs.iter().filter_map(|need| resolve_need(reader, named, need, kinds)).collect();
+    let needs: Vec<_> = needs.iter().filter_map(|need| checks::need(reader, named, need, kinds)).collect();
     let sandbox: SandboxOptions = value_of(options.sandbox.as_ref());
     match sandbox.profile() {
         // The only profile there is yet; it asks for nothing.
@@ -78,28 +81,30 @@ fn resolve(
         replicas: options.replicas(),
         autostart: options.autostart(),
         needs,
-        startup: options.startup.as_ref().and_then(|at| resolve_probe(&at.value)),
-        readiness: options.readiness.as_ref().and_then(|at| resolve_probe(&at.value)),
-        liveness: options.liveness.as_ref().and_then(|at| resolve_probe(&at.value)),
+        startup: options.startup.as_ref().and_then(|at| checks::probe(reader, &at.value)),
+        readiness: options.readiness.as_ref().and_then(|at| checks::probe(reader, &at.value)),
+        liveness: options.liveness.as_ref().and_then(|at| checks::probe(reader, &at.value)),
         restart: resolve_restart(reader, &value_of(options.restart.as_ref()), kind),
-        stop: resolve_stop(&value_of(options.stop.as_ref())),
+        stop: stop::stop(reader, &value_of(options.stop.as_ref())),
         log: resolve_log(&value_of(options.log.as_ref())),
-        limits: Limits {
-            open_files: options
-                .limits
-                .as_ref()
-                .and_then(|at| at.value.open_files.as_ref())
-                .map(|at| at.value),
-            ..Limits::default()
+        reload: stop::reload(reader, options.reload.as_ref(), kind),
+        hooks: Hooks {
+            before_start: hook(options.before_start.as_ref()),
+            after_ready: hook(options.after_ready.as_ref()),
+            before_stop: hook(options.before_stop.as_ref()),
+            after_exit: hook(options.after_exit.as_ref()),
         },
-        reload: ReloadPolicy::Rolling,
-        hooks: Hooks::default(),
-        listen: Vec::new(),
+        listen: options.listen.iter().flat_map(|at| &at.value.0).map(|socket| socket.value.clone()).collect(),
+        limits: resolve_limits(&value_of(options.limits.as_ref())),
     })
 }
 
 fn value_of<T: Clone + Default>(at: Option<&At<T>>) -> T {
     at.map(|at| at.value.clone()).unwrap_or_default()
+}
+
+fn hook(written: Option<&At<HookCommand>>) -> Option<Hook> {
+    written.map(|at| at.value.0.clone())
 }
 
 /// A oneshot finishes: what only makes sense while something runs on is refused.
@@ -134,92 +139,6 @@ fn probes(named: &NamedService) -> impl Iterator<Item = (&At<ProbeOptions>, Prob
     .filter_map(|(probe, kind)| Some((probe?, kind)))
 }
 
-/// Kubernetes' rule: a startup or liveness probe passes with the first success.
-fn check_probes(reader: &mut Reader<'_>, named: &NamedService) {
-    for (probe, kind) in probes(named) {
-        let threshold = probe.value.success_threshold.as_ref();
-        if let Some(threshold) = threshold.filter(|at| at.value != 1 && kind != ProbeKind::Readiness) {
-            let message = format!("`success_threshold` must be 1 for a {kind} probe");
-            let help = "only a readiness probe can ask for several passes in a row";
-            reader.report(Found::invalid(threshold.span.clone(), message).help(help));
-        }
-    }
-}
-
-fn resolve_probe(options: &ProbeOptions) -> Option<Probe> {
-    let status = options.status.as_ref().map(|at| at.value);
-    let action = if let Some(http) = &options.http {
-        ProbeAction::Http { target: http.value.clone(), status, body: None, ca: None }
-    } else if let Some(tcp) = &options.tcp {
-        ProbeAction::Tcp(tcp.value.clone())
-    } else {
-        ProbeAction::Exec(options.exec.as_ref()?.value.clone())
-    };
-    Some(Probe {
-        check: Check::Ask(action),
-        initial_delay: options.initial_delay(),
-        period: options.period(),
-        timeout: options.timeout(),
-        success_threshold: options.success_threshold(),
-        failure_threshold: options.failure_threshold(),
-    })
-}
-
-fn resolve_need(
-    reader: &mut Reader<'_>,
-    named: &NamedService,
-    need: &At<NeedOptions>,
-    kinds: &Kinds<'_>,
-) -> Option<Need> {
-    let options = &need.value;
-    let within = options.within.as_ref().map(|at| at.value);
-    let status = options.status.as_ref().map(|at| at.value);
-    let gate = if let Some(service) = &options.service {
-        let target = graph::find(reader, named, service, kinds)?;
-        Gate::Service { service: target, is: condition(reader, service, options.is.as_ref(), kinds)? }
-    } else if let Some(tcp) = &options.tcp {
-        Gate::Outside(ProbeAction::Tcp(tcp.value.clone()))
-    } else if let Some(http) = &options.http {
-        Gate::Outside(ProbeAction::Http { target: http.value.clone(), status, body: None, ca: None })
-    } else {
-        Gate::Outside(ProbeAction::Exec(options.exec.as_ref()?.value.clone()))
-    };
-    Some(Need::new(gate, within))
-}
-
-/// How far the other service must come: by default ready, and for a oneshot, which is never ready, completed.
-fn condition(
-    reader: &mut Reader<'_>,
-    service: &At<String>,
-    is: Option<&At<Condition>>,
-    kinds: &Kinds<'_>,
-) -> Option<Condition> {
-    let kind = (*kinds.get(service.value.as_str())?)?;
-    let name = &service.value;
-    match (kind, is.map(|is| is.value)) {
-        (Kind::LongRunning, None) => Some(Condition::Ready),
-        (Kind::Oneshot, None) => Some(Condition::Completed),
-        (Kind::LongRunning, Some(Condition::Completed)) => {
-            let message = format!("`{name}` never completes: it is meant to run on");
-            let help = format!("use is = \"ready\", or give `{name}` kind = \"oneshot\" if it finishes");
-            reader.report(Found::invalid(span_of(is, service), message).help(help).absence());
-            None
-        }
-        (Kind::Oneshot, Some(Condition::Ready)) => {
-            let message = format!("`{name}` is a oneshot: it completes, and is never ready");
-            let help = "use is = \"completed\" to wait for its end, or is = \"started\"";
-            reader.report(Found::invalid(span_of(is, service), message).help(help));
-            None
-        }
-        (Kind::LongRunning, Some(is @ (Condition::Ready | Condition::Started)))
-        | (Kind::Oneshot, Some(is @ (Condition::Started | Condition::Completed))) => Some(is),
-    }
-}
-
-fn span_of(is: Option<&At<Condition>>, service: &At<String>) -> Range<usize> {
-    is.map_or_else(|| service.span.clone(), |is| is.span.clone())
-}
-
 fn resolve_restart(reader: &mut Reader<'_>, options: &RestartOptions, kind: Kind) -> RestartPolicy {
     let backoff: BackoffOptions = value_of(options.backoff.as_ref());
     let (first, max) = (backoff.first(), backoff.max());
@@ -235,6 +154,11 @@ fn resolve_restart(reader: &mut Reader<'_>, options: &RestartOptions, kind: Kind
         Kind::Oneshot => RestartWhen::OnFailure,
     };
     let give_up: GiveUpOptions = value_of(options.give_up.as_ref());
+    if let Some(retry) = give_up.retry_after.as_ref().filter(|_| give_up.failures() == 0) {
+        let message = "`retry_after` follows giving up, and with failures = 0 the service never gives up";
+        let help = "take `retry_after` out, or write failures = 5 or so";
+        reader.report(Found::invalid(retry.key.clone(), message).help(help));
+    }
     RestartPolicy {
         when: options.when.as_ref().map_or(by_kind, |at| at.value),
         backoff: Backoff {
@@ -247,13 +171,9 @@ fn resolve_restart(reader: &mut Reader<'_>, options: &RestartOptions, kind: Kind
         give_up: (give_up.failures() > 0).then(|| GiveUp {
             failures: give_up.failures(),
             within: give_up.within(),
-            retry_after: None,
+            retry_after: give_up.retry_after.as_ref().map(|at| at.value),
         }),
     }
-}
-
-fn resolve_stop(options: &StopOptions) -> StopPolicy {
-    StopPolicy::signal(options.signal(), options.grace())
 }
 
 fn resolve_log(options: &LogOptions) -> LogPolicy {
@@ -265,5 +185,17 @@ fn resolve_log(options: &LogOptions) -> LogPolicy {
     LogPolicy {
         rotate: Rotation { size_bytes: rotate.size().0, keep: rotate.keep(), compress: rotate.compress() },
         max_line_bytes: options.max_line().0,
+    }
+}
+
+fn resolve_limits(options: &LimitOptions) -> Limits {
+    // From 0.01 to 1024 cores: neither end is lost in a whole number of thousandths.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "10 to 1,024,000 fits")]
+    let thousandths = |cores: f64| (cores * 1000.0).round() as u64;
+    Limits {
+        open_files: options.open_files.as_ref().map(|at| at.value),
+        memory_bytes: options.memory.as_ref().map(|at| at.value.0),
+        pids: options.pids.as_ref().map(|at| at.value),
+        cpu_millis: options.cpu.as_ref().map(|at| thousandths(at.value)),
     }
 }

@@ -54,30 +54,39 @@ stack = "@STACK@"
 # env_file    = [".env"]              # lines of NAME=value
 # user        = "nobody"              # default: whoever runs mainstay
 # replicas    = 2
+# listen      = { http = "0.0.0.0:80" }               # opened by mainstay and handed over (LISTEN_FDS)
+# reload      = { signal = "SIGHUP" }                 # default: restarted, one replica after the other
 
 # What must be true before it starts: other services, and things outside.
 # needs = [
 #   { service = "db" },                               # is = "ready" (default), "started" or "completed"
 #   { tcp = "127.0.0.1:6379", within = "30s" },
 #   { http = "http://127.0.0.1:8500/v1/status/leader", status = 200 },
-#   { exec = ["pg_isready"] },
+#   { postgres = "postgres://app@127.0.0.1/shop" },   # also: redis, amqp, mysql, grpc, dns, file
+#   { exec = ["./check"], lose = "restart" },         # restarted when it was away and is back
 # ]
 
 # When is it ready? Services that need it wait until then. Also: startup, and liveness (restarted when it fails).
 # [service.@SERVICE@.readiness]
-# http   = "http://127.0.0.1:8080/health"             # or tcp = "127.0.0.1:8080", or exec = ["./check"]
-# period = "10s"
+# http   = "http://127.0.0.1:8080/health"             # or tcp = "127.0.0.1:8080", exec = ["./check"], grpc, file,
+# period = "10s"                                      # log = "listening on", notify = true (sd_notify)
 
 # What happens when it exits.
 # [service.@SERVICE@.restart]
 # when    = "always"                  # "always" | "on-failure" | "never"
 # backoff = { first = "200ms", factor = 2.0, max = "30s", jitter = 0.1, reset_after = "60s" }
-# give_up = { failures = 5, within = "60s" }          # failures = 0 never gives up
+# give_up = { failures = 5, within = "60s" }          # failures = 0 never gives up; retry_after = "10m"
 
 # How it is stopped: the signal, then after the grace period its whole process tree is killed.
 # [service.@SERVICE@.stop]
 # signal = "SIGTERM"
-# grace  = "15s"
+# grace  = "15s"                      # several steps: steps = [{ command = ["./drain"], wait = "5s" }, ...]
+
+# What it may use. `mainstay status` says when a limit is not in force.
+# [service.@SERVICE@.limits]
+# memory = "512MiB"
+# pids   = 512
+# cpu    = 1.5                        # cores
 
 # Its output: kept in files, rotated by size.
 # [service.@SERVICE@.log]

@@ -4,9 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mainstay_types::{
-    CommandLine, HostPort, HttpTarget, StackName, TargetParseError, format_size, parse_duration, parse_size,
-};
+use mainstay_types::{CommandLine, StackName, format_size, parse_duration, parse_size};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -116,6 +114,29 @@ impl Value for bool {
     }
 }
 
+/// A way that is chosen by `true`; `false` says nothing, as the others are chosen by their own keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Yes;
+
+impl Value for Yes {
+    const SHAPE: Shape = Shape::Yes;
+
+    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
+        match value.get_ref().as_bool() {
+            Some(true) => return Some(Self),
+            Some(false) => {
+                let message = format!("`{}` can only be true", key.name);
+                let help = format!("take `{}` out, and write another kind in its place", key.name);
+                reader.report(Found::invalid(value.span(), message).help(help));
+            }
+            None => {
+                reader.wrong_type(key, Self::SHAPE, value, Some(format!("write {} = true", key.name)));
+            }
+        }
+        None
+    }
+}
+
 macro_rules! whole_numbers {
     ($($ty:ty),*) => {$(
         impl Value for $ty {
@@ -218,6 +239,9 @@ impl Value for Duration {
 
 /// A duration in the largest unit that shows it whole and is not too coarse to read: `90s`, `5m`, `365d`.
 pub(crate) fn time_text(time: Duration) -> String {
+    if !time.subsec_nanos().is_multiple_of(1_000_000) {
+        return format!("{}ms", time.as_secs_f64() * 1000.0);
+    }
     let (ms, seconds) = (time.as_millis(), time.as_secs());
     match seconds {
         0 if ms == 0 => "0s".to_owned(),
@@ -284,36 +308,12 @@ fn out_of_range(reader: &mut Reader<'_>, key: &Key, span: Range<usize>, min: &st
 }
 
 /// An error's text without the megabytes a value may have put into it.
-fn clipped(message: &str) -> String {
+pub(crate) fn clipped(message: &str) -> String {
     const MAX_MESSAGE_CHARS: usize = 200;
     match message.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((at, _)) => format!("{}…", &message[..at]),
         None => message.to_owned(),
     }
-}
-
-impl Value for HostPort {
-    const SHAPE: Shape = Shape::Address;
-
-    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
-        let text = reader.text(key, Self::SHAPE, value)?;
-        Self::parse(&text).map_err(|error| report_target(reader, key, value.span(), &error)).ok()
-    }
-}
-
-impl Value for HttpTarget {
-    const SHAPE: Shape = Shape::Url;
-
-    fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
-        let text = reader.text(key, Self::SHAPE, value)?;
-        Self::parse(&text).map_err(|error| report_target(reader, key, value.span(), &error)).ok()
-    }
-}
-
-fn report_target(reader: &mut Reader<'_>, key: &Key, span: Range<usize>, error: &TargetParseError) {
-    let found = Found::invalid(span, clipped(&error.to_string()))
-        .help(format!("for example: {} = {}", key.name, key.example));
-    reader.report(found);
 }
 
 impl Value for CommandLine {

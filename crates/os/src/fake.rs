@@ -233,6 +233,10 @@ impl FakeProcesses {
     }
 }
 
+const fn ended_by(signal: StopSignal) -> Exit {
+    Exit::Signal { signal: signal.number(), core_dumped: false }
+}
+
 impl ProcessTrees for FakeProcesses {
     type Output = ();
 
@@ -263,8 +267,7 @@ impl ProcessTrees for FakeProcesses {
                 OnStop::EndsAfter(_) | OnStop::EndsAlone(_) if tree.stopping => {}
                 OnStop::EndsAfter(after) => {
                     tree.stopping = true;
-                    let exit = Exit::Signal { signal: signal.number(), core_dumped: false };
-                    self.schedule(after, spawn, Due::MainEnds { exit, leftovers: 0 });
+                    self.schedule(after, spawn, Due::MainEnds { exit: ended_by(signal), leftovers: 0 });
                     self.schedule(after, spawn, Due::LeftoversEnd);
                 }
                 OnStop::EndsAlone(after) => {
@@ -273,6 +276,32 @@ impl ProcessTrees for FakeProcesses {
                     self.schedule(after, spawn, Due::MainEnds { exit: Exit::Code(0), leftovers });
                 }
             },
+        }
+    }
+
+    /// A signal that programs take as a request to reload (HUP, USR1, USR2) changes nothing here.
+    fn signal_main(&mut self, spawn: SpawnId, signal: StopSignal) {
+        let Some(tree) = self.trees.get_mut(&spawn) else { return };
+        match &mut tree.state {
+            TreeState::Launching { signals, killed } => match signal {
+                StopSignal::Kill => *killed = true,
+                StopSignal::Term | StopSignal::Int | StopSignal::Quit => signals.push(signal),
+                StopSignal::Hup | StopSignal::Usr1 | StopSignal::Usr2 => {}
+            },
+            TreeState::Leftovers => {}
+            TreeState::Running => {
+                let (after, exit) = match (signal, tree.behaviour.on_stop) {
+                    (StopSignal::Hup | StopSignal::Usr1 | StopSignal::Usr2, _) => return,
+                    (StopSignal::Kill, _) => (tree.behaviour.kill_takes, ended_by(signal)),
+                    (StopSignal::Term | StopSignal::Int | StopSignal::Quit, on_stop) => match on_stop {
+                        OnStop::Ignores => return,
+                        OnStop::EndsAfter(after) => (after, ended_by(signal)),
+                        OnStop::EndsAlone(after) => (after, Exit::Code(0)),
+                    },
+                };
+                let leftovers = tree.behaviour.leftovers;
+                self.schedule(after, spawn, Due::MainEnds { exit, leftovers });
+            }
         }
     }
 
@@ -288,7 +317,7 @@ impl ProcessTrees for FakeProcesses {
         tree.killing = true;
         let Behaviour { kill_takes, leftovers, leftovers_outlive_kill, .. } = tree.behaviour;
         let seen = if leftovers_outlive_kill.is_zero() { 0 } else { leftovers };
-        let exit = Exit::Signal { signal: StopSignal::Kill.number(), core_dumped: false };
+        let exit = ended_by(StopSignal::Kill);
         self.schedule(kill_takes, spawn, Due::MainEnds { exit, leftovers: seen });
         self.schedule(kill_takes + leftovers_outlive_kill, spawn, Due::LeftoversEnd);
     }

@@ -7,6 +7,8 @@ mod control;
 mod descriptor;
 mod facts;
 mod limits;
+mod listener;
+mod notification;
 mod options;
 mod process;
 mod stop_request;
@@ -33,13 +35,18 @@ pub use facts::{
     state_base,
 };
 pub use limits::{Enforced, LimitStatus, RlimitScope};
+pub use listener::{Holder, ListenError, ListenFailure, Listener, open_listener};
+pub use notification::{MAX_NOTIFICATION_BYTES, Message};
 pub use options::{Leftover, ProcessesOptions, ProcessesStartError, UseCgroups};
 #[cfg(target_os = "linux")]
 pub(crate) use platform::original_open_files_limit;
 pub use platform::{
-    Output, OutputPipe, Processes, account, check_executable, end_leftovers_of_earlier_host, is_root,
-    keep_memory_small, limits_in_force_here, pid_exists, raise_open_files_limit, resolve_identity,
-    run_launcher_if_asked, tree_usage, uid, user_home,
+    NotifySocket, Output, OutputPipe, Processes, ReadinessReader, account, check_executable,
+    end_leftovers_of_earlier_host, is_root, keep_memory_small, limits_in_force_here, pid_exists,
+    raise_open_files_limit, readiness_pipe, resolve_identity, run_launcher_if_asked, tree_usage, uid,
+    user_home,
 };
-pub use process::{Handed, Identity, Launch, ProcessEvent, ProcessTrees, ResourceLimits};
-pub use stop_request::on_stop_request;
+pub use process::{
+    Handed, Identity, Launch, MAX_HANDED, ProcessEvent, ProcessTrees, ResourceLimits, SetMainError,
+};
+pub use stop_request::{on_reload_request, on_stop_request};

@@ -22,10 +22,10 @@ pub struct Launch {
     pub identity: Option<Identity>,
     /// What it may use.
     pub limits: ResourceLimits,
-    /// Descriptors it gets besides standard input, output and error.
+    /// Descriptors it gets besides standard input, output and error; at most [`MAX_HANDED`].
     pub handed: Vec<Handed>,
-    /// Names for `LISTEN_FDNAMES` of the handed descriptors from 3 on; when not empty, `LISTEN_FDS`, `LISTEN_PID` and
-    /// `LISTEN_FDNAMES` are added to the environment (sd_listen_fds(3)).
+    /// Names for `LISTEN_FDNAMES` of the handed descriptors from 3 on, one each; when not empty, `LISTEN_FDS`, `LISTEN_PID`
+    /// and `LISTEN_FDNAMES` replace what the environment has of those names (sd_listen_fds(3)).
     pub listen_names: Vec<String>,
 }
 
@@ -42,10 +42,14 @@ pub struct ResourceLimits {
     pub cpu_millis: Option<u64>,
 }
 
+/// Most descriptors that one start is handed: far more than sockets a service listens on, and few enough for one message
+/// (`SCM_MAX_FD` is 253, unix(7)).
+pub const MAX_HANDED: usize = 64;
+
 /// A descriptor of the host that a new process gets under a number of its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Handed {
-    /// The number in the new process, 3 or more; each once.
+    /// The number in the new process, 3 to 1023; each once.
     pub target: u32,
     /// What it gets.
     pub descriptor: Descriptor,
@@ -60,6 +64,44 @@ pub struct Identity {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+}
+
+/// Why a process does not become the main one of a tree.
+#[derive(Debug, thiserror::Error)]
+pub enum SetMainError {
+    /// The start runs no more, or not yet.
+    #[error("process {pid} cannot become the main one: its service does not run")]
+    NotRunning {
+        /// The process.
+        pid: u32,
+    },
+    /// The tree is being killed.
+    #[error("process {pid} cannot become the main one: its service is being killed")]
+    Ending {
+        /// The process.
+        pid: u32,
+    },
+    /// It is no process of the tree.
+    #[error("process {pid} cannot become the main one: it does not belong to the service")]
+    NotOfTree {
+        /// The process.
+        pid: u32,
+    },
+    /// It has ended.
+    #[error("process {pid} cannot become the main one: it has ended")]
+    Gone {
+        /// The process.
+        pid: u32,
+    },
+    /// It cannot be held.
+    #[error("process {pid} cannot become the main one: the system cannot hold it")]
+    System {
+        /// The process.
+        pid: u32,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// News about one start. For each `launch` there is one `Launched` or `LaunchFailed`; after `Launched` one `Exited`;
@@ -82,7 +124,7 @@ pub enum ProcessEvent<Output> {
         /// Why.
         failure: LaunchFailure,
     },
-    /// The main process ended.
+    /// The main process ended. Void when the host then makes another process of the tree the main one.
     Exited {
         /// Which start.
         spawn: SpawnId,
@@ -108,6 +150,9 @@ pub trait ProcessTrees {
 
     /// Sends a signal to every process of the tree. Nothing happens when the tree is gone.
     fn signal(&mut self, spawn: SpawnId, signal: StopSignal);
+
+    /// Sends a signal to the main process of the tree alone. Nothing happens when it has ended.
+    fn signal_main(&mut self, spawn: SpawnId, signal: StopSignal);
 
     /// Kills every process of the tree, those that left its session or group included, until none is left.
     fn kill(&mut self, spawn: SpawnId);

@@ -1,4 +1,4 @@
-//! Requests to end that come from outside the program.
+//! Requests to end, or to read the file again, that come from outside the program.
 
 #[cfg(target_os = "linux")]
 #[path = "linux/stop_request.rs"]
@@ -7,4 +7,4 @@ mod body;
 #[path = "windows/stop_request.rs"]
 mod body;
 
-pub use body::on_stop_request;
+pub use body::{on_reload_request, on_stop_request};

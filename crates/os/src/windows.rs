@@ -12,8 +12,8 @@ use mainstay_types::{LaunchFailure, LaunchStep, ReplicaId, SpawnId, StopSignal};
 use tokio::io::AsyncRead;
 
 use crate::{
-    Identity, IdentityError, Launch, Leftover, ProcessEvent, ProcessTrees, ProcessesOptions,
-    ProcessesStartError, Usage,
+    Enforced, Identity, IdentityError, Launch, Leftover, LimitStatus, ProcessEvent, ProcessTrees,
+    ProcessesOptions, ProcessesStartError, ResourceLimits, Usage,
 };
 
 /// There is no launcher on Windows: a child is made inside its job by the host itself.
@@ -21,6 +21,13 @@ pub const fn run_launcher_if_asked() {}
 
 /// Nothing to tell the allocator here.
 pub const fn keep_memory_small() {}
+
+/// No limit is in force, because no service is run.
+#[must_use]
+pub fn limits_in_force_here(limits: &ResourceLimits, _switches_user: bool) -> Vec<LimitStatus> {
+    let why = "services cannot be run on Windows yet";
+    crate::limits::statuses(limits, |_| Enforced::No { why: why.to_owned() })
+}
 
 /// The account of this process.
 #[must_use]
@@ -58,6 +65,20 @@ impl Processes {
         match self.0 {}
     }
 
+    /// Whether a process is of the tree of a start.
+    #[must_use]
+    pub const fn owns(&self, _spawn: SpawnId, _pid: u32) -> Option<bool> {
+        match self.0 {}
+    }
+
+    /// Makes another process of the tree its main one.
+    ///
+    /// # Errors
+    /// Never: there is no tree.
+    pub const fn set_main(&mut self, _spawn: SpawnId, _pid: u32) -> Result<(), crate::SetMainError> {
+        match self.0 {}
+    }
+
     /// Every live process of a tree.
     #[must_use]
     pub const fn pids(&self, _spawn: SpawnId) -> Vec<u32> {
@@ -72,6 +93,18 @@ impl Processes {
 
     /// What went wrong without being an answer to anything.
     pub const fn take_notices(&mut self) -> Vec<String> {
+        match self.0 {}
+    }
+
+    /// Whether there is something to take.
+    #[must_use]
+    pub const fn has_notices(&self) -> bool {
+        match self.0 {}
+    }
+
+    /// Which of these limits are in force.
+    #[must_use]
+    pub const fn limits_in_force(&self, _limits: &ResourceLimits, _switches_user: bool) -> Vec<LimitStatus> {
         match self.0 {}
     }
 
@@ -90,6 +123,10 @@ impl ProcessTrees for Processes {
     }
 
     fn signal(&mut self, _spawn: SpawnId, _signal: StopSignal) {
+        match self.0 {}
+    }
+
+    fn signal_main(&mut self, _spawn: SpawnId, _signal: StopSignal) {
         match self.0 {}
     }
 
@@ -125,6 +162,84 @@ impl OutputPipe {
         #[expect(unreachable_code, reason = "names the type that comes later")]
         Ok(tokio::io::empty())
     }
+}
+
+/// What a program says about itself. Cannot be made yet.
+#[derive(Debug)]
+pub struct NotifySocket(Infallible);
+
+impl NotifySocket {
+    /// Always fails.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn open(_label: &str) -> io::Result<Self> {
+        Err(not_yet("sd_notify"))
+    }
+
+    /// The value of `NOTIFY_SOCKET`.
+    #[must_use]
+    pub const fn env_value(&self) -> String {
+        match self.0 {}
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// Never: there is none to be read.
+    #[expect(clippy::unused_async, reason = "the same signature on every system")]
+    pub async fn recv(&self) -> io::Result<crate::Message> {
+        match self.0 {}
+    }
+
+    /// The next message that is there already.
+    ///
+    /// # Errors
+    /// Never: there is none to be read.
+    pub const fn try_recv(&self) -> io::Result<Option<crate::Message>> {
+        match self.0 {}
+    }
+}
+
+/// Waits for a newline. Cannot be made yet.
+#[derive(Debug)]
+pub struct ReadinessReader(Infallible);
+
+impl ReadinessReader {
+    /// True at the first newline.
+    ///
+    /// # Errors
+    /// Never: there is none to be read.
+    #[expect(clippy::unused_async, reason = "the same signature on every system")]
+    pub async fn wait(self) -> io::Result<bool> {
+        match self.0 {}
+    }
+}
+
+/// Always fails.
+///
+/// # Errors
+/// Always.
+pub fn readiness_pipe() -> io::Result<(ReadinessReader, crate::Descriptor)> {
+    Err(not_yet("a readiness descriptor"))
+}
+
+fn not_yet(what: &str) -> io::Error {
+    let text = format!("{what} is not supported on Windows yet: use a probe over the network instead");
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+/// No socket files are made yet.
+#[derive(Debug)]
+pub(crate) struct SocketFile(Infallible);
+
+/// Nothing can be handed over yet.
+pub(crate) fn open_socket(
+    _address: &mainstay_types::ListenAddress,
+) -> Result<(OwnedDescriptor, Option<SocketFile>), crate::ListenFailure> {
+    let message =
+        "mainstay cannot hand sockets to programs on Windows yet: let the program open its own".to_owned();
+    Err(crate::ListenFailure::System { errno: 0, message })
 }
 
 /// Nothing was left: nothing can be started yet.

@@ -19,6 +19,8 @@ use mainstay_types::{Exit, LaunchStep, SpawnId, StopSignal};
 enum Program {
     Exits(i32),
     Sleeps,
+    /// With one child that sleeps, too.
+    SleepsInTwo,
     IgnoresTerm,
     LeavesOneBehind,
     Missing,
@@ -28,6 +30,7 @@ enum Program {
 trait Body {
     fn launch(&mut self, spawn: SpawnId, program: Program);
     fn signal(&mut self, spawn: SpawnId, signal: StopSignal);
+    fn signal_main(&mut self, spawn: SpawnId, signal: StopSignal);
     fn kill(&mut self, spawn: SpawnId);
     /// Waits until a running program is ready to be signalled.
     fn settle(&mut self, spawn: SpawnId, program: Program);
@@ -41,6 +44,7 @@ impl Body for Real {
         let what = match program {
             Program::Exits(code) => misbehave(&["exit", &code.to_string()]),
             Program::Sleeps => launch("sleep", &["600"]),
+            Program::SleepsInTwo => misbehave(&["grandchildren", "1"]),
             Program::IgnoresTerm => misbehave(&["ignore-term"]),
             Program::LeavesOneBehind => misbehave(&["daemonise"]),
             Program::Missing => launch("/no/such/program", &[]),
@@ -52,13 +56,19 @@ impl Body for Real {
         self.0.processes.signal(spawn, signal);
     }
 
+    fn signal_main(&mut self, spawn: SpawnId, signal: StopSignal) {
+        self.0.processes.signal_main(spawn, signal);
+    }
+
     fn kill(&mut self, spawn: SpawnId) {
         self.0.processes.kill(spawn);
     }
 
     fn settle(&mut self, spawn: SpawnId, program: Program) {
-        if program == Program::IgnoresTerm {
-            assert_eq!(self.0.lines_of(spawn, 1), ["ready"]);
+        match program {
+            Program::IgnoresTerm => assert_eq!(self.0.lines_of(spawn, 1), ["ready"]),
+            Program::SleepsInTwo => assert_eq!(self.0.lines_of(spawn, 2)[1], "ready"),
+            Program::Exits(_) | Program::Sleeps | Program::LeavesOneBehind | Program::Missing => {}
         }
     }
 
@@ -74,6 +84,7 @@ impl Body for Fake {
         let behaviour = match program {
             Program::Exits(code) => Behaviour::ends_after(Duration::from_millis(3), Exit::Code(code)),
             Program::Sleeps => Behaviour::good(),
+            Program::SleepsInTwo => Behaviour { leftovers: 1, ..Behaviour::good() },
             Program::IgnoresTerm => Behaviour { on_stop: OnStop::Ignores, ..Behaviour::good() },
             Program::LeavesOneBehind => Behaviour::daemonises(1),
             Program::Missing => Behaviour::launch_fails(),
@@ -85,6 +96,10 @@ impl Body for Fake {
 
     fn signal(&mut self, spawn: SpawnId, signal: StopSignal) {
         self.0.signal(spawn, signal);
+    }
+
+    fn signal_main(&mut self, spawn: SpawnId, signal: StopSignal) {
+        self.0.signal_main(spawn, signal);
     }
 
     fn kill(&mut self, spawn: SpawnId) {
@@ -194,6 +209,26 @@ fn stories(body: &mut dyn Body) {
     assert_eq!(body.next(), News::Exited(spawn, Exit::Code(0), 1));
     body.signal(spawn, StopSignal::Term);
     assert_eq!(body.next(), News::Ended(spawn));
+
+    for (signal, number) in [(StopSignal::Term, 15), (StopSignal::Kill, 9)] {
+        let spawn = fresh();
+        body.launch(spawn, Program::SleepsInTwo);
+        expect_launched(body, spawn);
+        body.settle(spawn, Program::SleepsInTwo);
+        body.signal_main(spawn, signal);
+        // The other one has not heard of it.
+        assert_eq!(body.next(), News::Exited(spawn, signalled(number), 1));
+        // And there is no main process any more.
+        body.signal_main(spawn, signal);
+        body.kill(spawn);
+        assert_eq!(body.next(), News::Ended(spawn));
+        body.signal_main(spawn, signal);
+    }
+    let spawn = fresh();
+    body.launch(spawn, Program::Sleeps);
+    body.signal_main(spawn, StopSignal::Kill);
+    expect_launched(body, spawn);
+    assert_eq!(body.next(), News::Exited(spawn, signalled(9), 0));
 
     // What is asked for before there is a process is done as soon as there is one.
     let spawn = fresh();

@@ -1,15 +1,23 @@
 //! Performs probes and gates: one question to the outside, one answer, within the time allowed.
 //!
-//! Role: tcp, http and exec checks. Knows nothing of thresholds or periods: `lifecycle` asks, this answers.
+//! Role: the checks of [`ProbeAction`], in each server's own protocol. Knows nothing of thresholds or periods: `lifecycle` asks, this answers.
 //! May use: `types`. May be used by: `host`.
 //!
-//! Nothing is kept between two probes: each makes its own connection and closes it, so that a probe sees what a new
-//! client would see, and a thousand idle services cost nothing.
+//! Next to nothing is kept between two probes: each makes its own connection and closes it, so that a probe sees what a
+//! new client would see, and a thousand idle services cost nothing. Kept are the system's certificate authorities for a
+//! minute, and looks at files that have not come back.
 
+mod dns;
 mod exec;
+mod file;
+mod grpc;
 mod http;
+mod looks;
 mod printable;
+mod recorded;
+mod server;
 mod tcp;
+mod tls;
 
 use std::time::Duration;
 
@@ -26,13 +34,14 @@ use printable::printable;
 pub async fn perform(action: &ProbeAction, timeout: Duration, exec: &dyn RunCommand) -> ProbeOutcome {
     let answer = match action {
         ProbeAction::Tcp(address) => tcp::check(address, timeout).await,
-        ProbeAction::Http { target, status, .. } => http::check(target, *status, timeout).await,
-        ProbeAction::Server { .. }
-        | ProbeAction::Grpc { .. }
-        | ProbeAction::Dns(_)
-        | ProbeAction::File(_) => {
-            Err(mainstay_types::ProbeFailure::Protocol(format!("{action} is not supported yet")))
+        ProbeAction::Http { target, status, body, ca } => {
+            let question = http::Question { target, status: *status, body: body.as_deref(), ca: ca.as_ref() };
+            http::check(&question, timeout).await
         }
+        ProbeAction::Grpc { address, service } => grpc::check(address, service, timeout).await,
+        ProbeAction::Dns(name) => dns::check(name, timeout).await,
+        ProbeAction::File(path) => file::check(path, timeout).await,
+        ProbeAction::Server { url, ca } => server::check(url, ca.as_ref(), timeout).await,
         ProbeAction::Exec(command) => exec::check(command, timeout, exec).await,
     };
     match answer {
@@ -75,10 +84,13 @@ mod tests {
                 tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
             }
         });
-        let http = |status| ProbeAction::Http {
-            target: HttpTarget { tls: false, address: address.clone(), path: "/".to_owned() },
-            status,
-            body: None,
+        let folder = tempfile::tempdir().unwrap();
+        let target = HttpTarget { tls: false, address: address.clone(), path: "/".to_owned() };
+        let http = |status| ProbeAction::Http { target: target.clone(), status, body: None, ca: None };
+        let matching = |pattern: &str| ProbeAction::Http {
+            target: target.clone(),
+            status: Some(404),
+            body: Some(pattern.to_owned()),
             ca: None,
         };
         let exec =
@@ -94,6 +106,25 @@ mod tests {
                     wanted: None,
                     body: String::new(),
                 }),
+            ),
+            (
+                matching("x"),
+                ProbeOutcome::Failed(ProbeFailure::HttpBody {
+                    status: 404,
+                    pattern: "x".to_owned(),
+                    body: String::new(),
+                }),
+            ),
+            (
+                ProbeAction::Dns("10.0.0.1".to_owned()),
+                passed("is an address already: there is nothing to resolve"),
+            ),
+            (ProbeAction::File(folder.path().to_owned()), passed("is there (folder)")),
+            (
+                ProbeAction::Grpc { address: address.clone(), service: String::new() },
+                ProbeOutcome::Failed(ProbeFailure::Protocol(
+                    "it speaks HTTP/1, not gRPC (HTTP/2)".to_owned(),
+                )),
             ),
             (exec("0"), passed("exit code 0")),
             (

@@ -54,15 +54,8 @@ pub(crate) async fn connect(address: &HostPort, limit: &Limit) -> Result<TcpStre
 
 async fn resolve(address: &HostPort, limit: &Limit) -> Result<Vec<SocketAddr>, ProbeFailure> {
     let dns = |message: String| ProbeFailure::Dns { host: address.host.clone(), message };
-    let lookup = tokio::net::lookup_host((address.host.as_str(), address.port));
-    let addresses: Vec<SocketAddr> = match timeout_at(limit.deadline, lookup).await {
-        Ok(Ok(found)) => found.take(MAX_ADDRESSES).collect(),
-        Ok(Err(error)) => {
-            let text = error.to_string();
-            // The standard library's prefix says what our own text says already.
-            let message = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-            return Err(dns(message.to_owned()));
-        }
+    let mut addresses = match timeout_at(limit.deadline, lookup(&address.host, address.port)).await {
+        Ok(found) => found.map_err(dns)?,
         Err(_) => {
             return Err(dns(format!(
                 "no answer from the resolver within {}",
@@ -70,7 +63,20 @@ async fn resolve(address: &HostPort, limit: &Limit) -> Result<Vec<SocketAddr>, P
             )));
         }
     };
+    addresses.truncate(MAX_ADDRESSES);
     if addresses.is_empty() { Err(dns("the name has no address".to_owned())) } else { Ok(addresses) }
+}
+
+/// All addresses the system's resolver gives for the name, or its reason.
+pub(crate) async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    match tokio::net::lookup_host((host, port)).await {
+        Ok(found) => Ok(found.collect()),
+        Err(error) => {
+            let text = error.to_string();
+            // The standard library's prefix says what our own text says already.
+            Err(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned())
+        }
+    }
 }
 
 /// The first connection that comes about. Addresses are begun in their order, the next one when the one before has

@@ -16,6 +16,9 @@ pub enum Exit {
     },
     /// The kernel killed it because its service, or the machine, ran out of memory (SIGKILL).
     OutOfMemory,
+    /// It ended, and how is not to be had: it was no child of the host, and its own parent took the answer (Linux before
+    /// 6.15).
+    Unknown,
 }
 
 impl Exit {
@@ -30,7 +33,7 @@ impl Exit {
     pub const fn code(self) -> Option<i32> {
         match self {
             Self::Code(code) => Some(code),
-            Self::Signal { .. } | Self::OutOfMemory => None,
+            Self::Signal { .. } | Self::OutOfMemory | Self::Unknown => None,
         }
     }
 
@@ -38,7 +41,7 @@ impl Exit {
     #[must_use]
     pub fn signal(self) -> Option<String> {
         match self {
-            Self::Code(_) => None,
+            Self::Code(_) | Self::Unknown => None,
             Self::Signal { signal, .. } => Some(signal_name(signal)),
             Self::OutOfMemory => Some(signal_name(9)),
         }
@@ -55,6 +58,7 @@ impl fmt::Display for Exit {
                 write!(f, "{verb} {}", signal_name(*signal))?;
                 if *core_dumped { f.write_str(" (core dumped)") } else { Ok(()) }
             }
+            Self::Unknown => f.write_str("ended, and how is not known"),
             Self::OutOfMemory => f.write_str("was killed by the kernel for lack of memory (SIGKILL)"),
         }
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub enum LaunchStep {
     /// Running the command before its start.
     BeforeStart,
-    /// Opening the sockets it is handed.
+    /// Opening the sockets it is handed, or handing them over: then without a path.
     Listen,
     /// Getting a process at all: pipes, the launcher, fork.
     Spawn,
@@ -95,6 +95,7 @@ impl fmt::Display for LaunchFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let doing = match self.step {
             LaunchStep::BeforeStart => "before_start",
+            LaunchStep::Listen if self.path.is_none() => "cannot hand over its sockets",
             LaunchStep::Listen => "cannot listen on",
             LaunchStep::Spawn => "cannot create a process",
             LaunchStep::Cgroup => "cannot enter the control group",

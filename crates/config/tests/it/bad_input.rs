@@ -407,7 +407,7 @@ fn all_errors_come_together_in_the_order_of_the_file() {
             "4:1 config-unknown-key: unknown key `foo` ([service.NAME])",
             "6:12 config-missing-variable: the variable `X` is not set",
             "6:17 config-missing-variable: the variable `Y` is not set",
-            "7:12 config-invalid-value: `redis` is not supported yet",
+            "7:20 config-invalid-value: `redis` does not begin with redis:// or rediss://",
         ]
     );
     let diagnostics = read(text).unwrap_err();

@@ -26,12 +26,27 @@ fn file_with(table: &str, key: &str, line: &str) -> String {
     let base = "[service.web]\ncommand = \"x\"\n";
     let others = "[service.db]\ncommand = \"x\"\n[service.job]\ncommand = \"x\"\nkind = \"oneshot\"\n";
     let kinds = [
-        "service", "tcp", "http", "exec", "postgres", "redis", "amqp", "mysql", "grpc", "dns", "file", "log",
+        "service",
+        "tcp",
+        "http",
+        "exec",
+        "postgres",
+        "redis",
+        "amqp",
+        "mysql",
+        "grpc",
+        "dns",
+        "file",
+        "log",
         "notify",
+        "notify_fd",
     ];
     let entry = match key {
         "is" => format!("{{ service = \"job\", {line} }}"),
-        "status" => format!("{{ http = \"http://a/\", {line} }}"),
+        "status" | "body" => format!("{{ http = \"http://a/\", {line} }}"),
+        "ca" => format!("{{ http = \"https://a/\", {line} }}"),
+        "grpc_service" => format!("{{ grpc = \"a:1\", {line} }}"),
+        "period" if table == "need" => format!("{{ tcp = \"a:1\", lose = \"stop\", {line} }}"),
         kind if kinds.contains(&kind) => format!("{{ {line} }}"),
         _ => format!("{{ tcp = \"a:1\", {line} }}"),
     };
@@ -42,6 +57,11 @@ fn file_with(table: &str, key: &str, line: &str) -> String {
         ("service", _) => format!("{base}{line}\n{others}"),
         ("need", _) => format!("{base}needs = [{entry}]\n{others}"),
         ("probe", _) => format!("{base}readiness = {entry}\n"),
+        ("hook", "command") => format!("{base}before_start = {{ {line} }}\n"),
+        ("hook", _) => format!("{base}before_start = {{ command = \"x\", {line} }}\n"),
+        ("reload", "timeout") => format!("{base}reload = {{ command = \"x\", {line} }}\n"),
+        ("step", "wait") => format!("{base}stop.steps = [{{ signal = \"SIGINT\", {line} }}]\n"),
+        ("step", _) => format!("{base}stop.steps = [{{ {line} }}]\n"),
         ("backoff" | "give_up", _) => format!("{base}[service.web.restart.{table}]\n{line}\n"),
         ("rotate", _) => format!("{base}[service.web.log.rotate]\n{line}\n"),
         (table, _) => format!("{base}[service.web.{table}]\n{line}\n"),
@@ -64,9 +84,10 @@ fn toml(value: &Value) -> String {
 #[test]
 fn every_declared_key_is_known_to_the_parser_and_its_example_is_right() {
     let keys = keys();
-    assert!(keys.len() > 80, "{}", keys.len());
+    assert!(keys.len() > 100, "{}", keys.len());
     for (table, key, schema) in keys {
-        let text = file_with(&table, &key, &format!("{key} = {}", toml(&schema["examples"][0])));
+        let example = schema["examples"].get(0).unwrap_or_else(|| panic!("no example: {table}.{key}"));
+        let text = file_with(&table, &key, &format!("{key} = {}", toml(example)));
         if schema["description"].as_str().unwrap().starts_with("Not supported yet.") {
             let errors = errors(&text);
             assert!(
@@ -184,6 +205,7 @@ fn the_commented_parts_of_the_template_parse_too() {
     let text = format!("{head}{uncommented}[service.db]\ncommand = \"db\"\n");
     let stack = good(&text);
     let app = stack.service("app").unwrap();
-    assert_eq!((app.needs.len(), app.replicas), (4, 2));
+    assert_eq!((app.needs.len(), app.replicas, app.listen.len()), (5, 2, 1));
+    assert_eq!(app.limits.pids, Some(512));
     assert!(app.readiness.is_some() && stack.service("migrate").is_some(), "{text}");
 }

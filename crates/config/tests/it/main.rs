@@ -1,7 +1,10 @@
 //! What a user's file becomes, and what is said about a wrong one.
 
+mod around;
 mod bad_input;
+mod checks;
 mod contract;
+mod diff;
 mod generated;
 mod good_input;
 mod properties;
@@ -28,6 +31,13 @@ fn read(text: &str) -> Result<Stack, Diagnostics> {
 /// A stack that must be right.
 fn good(text: &str) -> Stack {
     read(text).unwrap_or_else(|errors| panic!("{}\n{text}", errors.render(false)))
+}
+
+/// The help of the only error.
+fn help(text: &str) -> String {
+    let Err(diagnostics) = read(text) else { panic!("accepted:\n{text}") };
+    assert_eq!(diagnostics.list.len(), 1, "{diagnostics}");
+    diagnostics.list[0].help.clone().unwrap_or_else(|| panic!("no help: {diagnostics}"))
 }
 
 /// Every error as `line:column cause: message`.

@@ -19,7 +19,13 @@ replicas = 2
 needs = [
   { service = "job", is = "completed" }, { tcp = "[::1]:6379", within = "1m30s" },
   { http = "http://127.0.0.1:8500/x?y", status = 200 }, { exec = ["pg_isready"] },
+  { postgres = "postgres://a:b@c/d", ca = "ca.pem", lose = "stop", period = "5s" }, { dns = "db.internal" },
 ]
+listen = { http = "0.0.0.0:80", admin = "unix:run/a.sock" }
+startup = { log = 'listening on \d+', failure_threshold = 30 }
+reload = { command = "x", timeout = "5s" }
+stop = { steps = [{ command = "x", wait = "5s" }, { signal = "SIGINT" }] }
+before_start = { command = ["./prepare"], timeout = "1m" }
 readiness = { http = "http://127.0.0.1:8080/health", period = "10s", timeout = "1s" }
 [service.web.restart]
 backoff = { first = "200ms", factor = 2.0, max = "30s", jitter = 0.1 }
@@ -85,6 +91,10 @@ fn fragment() -> impl Strategy<Value = String> {
             "1979-05-27",
             "true",
             "\"10s\"",
+            "'('",
+            "listen = { a = \"[::]:80\" }\n",
+            "stop.steps = [{}]\n",
+            "\"redis://:p@h\"",
             "a.b.c = 1\n",
             "service = 5\n",
         ])

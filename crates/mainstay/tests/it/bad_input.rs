@@ -25,7 +25,7 @@ fn files_that_are_wrong_are_refused_whole() {
         ("[service.web]\ncommand = \"x\"\nstop = { grace = \"soon\" }\n", ":3:18", "grace"),
         ("[service.web]\ncommand = \"x\n", ":2:", "config-syntax"),
         ("[service.\"my web\"]\ncommand = \"x\"\n", ":1:", "letters"),
-        ("[service.web]\ncommand = \"x\"\nlisten = { http = \"0.0.0.0:80\" }\n", ":3:1", "not supported yet"),
+        ("[service.web]\ncommand = \"x\"\n[settings]\na = 1\n", ":3:2", "not supported yet"),
         ("[service.web]\ncommand = \"${NO_SUCH_VARIABLE_HERE}\"\n", ":2:", "NO_SUCH_VARIABLE_HERE"),
         (
             "[service.a]\ncommand = \"x\"\nneeds = [{ service = \"b\" }]\n[service.b]\ncommand = \"x\"\nneeds = [{ service = \"a\" }]\n",

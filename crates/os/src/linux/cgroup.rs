@@ -242,10 +242,15 @@ impl Group {
 
     /// Whether that process is in it now.
     pub(super) fn holds(&self, pid: u32) -> bool {
-        let Ok(groups) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+        self.membership(pid) == Some(true)
+    }
+
+    /// [`Self::holds`], or `None` when there is no such process.
+    pub(super) fn membership(&self, pid: u32) -> Option<bool> {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
-        own.and_then(|path| path.strip_prefix(&self.path))
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let rest = own.and_then(|path| path.strip_prefix(&self.path));
+        Some(rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     }
 }
 

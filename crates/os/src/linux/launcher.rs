@@ -9,6 +9,7 @@
 //! of that host and leaves.
 
 mod child;
+mod handed;
 mod orphans;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit};
 
 use self::child::ChildPlan;
+use self::handed::{HandedFds, ListenPid};
 pub(super) use self::orphans::kill_marked;
 use super::cgroup::CLONE_INTO_CGROUP;
 use super::socket;
@@ -48,7 +50,9 @@ pub fn run_launcher_if_asked() {
     }
     let status = match prepare() {
         Ok(socket) => {
-            Launcher { socket, fds: VecDeque::new(), hello: None, args: Vec::new(), env: Vec::new() }.run();
+            let listen_pid = ListenPid::new();
+            let (fds, args, env) = (VecDeque::new(), Vec::new(), Vec::new());
+            Launcher { socket, fds, hello: None, args, env, listen_pid }.run();
             0
         }
         Err(_) => 1,
@@ -120,11 +124,13 @@ enum End {
 
 struct Launcher {
     socket: OwnedFd,
-    fds: VecDeque<OwnedFd>,
+    fds: VecDeque<Vec<OwnedFd>>,
     hello: Option<Hello>,
     /// Kept from launch to launch for their room.
     args: Vec<*const c_char>,
     env: Vec<*const c_char>,
+    /// The same memory for all launches: each new process writes into a copy.
+    listen_pid: ListenPid,
 }
 
 impl Launcher {
@@ -169,8 +175,8 @@ impl Launcher {
                 buffer = vec![0; BUFFER_BYTES];
             }
             match socket::receive(&self.socket, &mut buffer[filled..], &mut self.fds) {
-                Ok(got) if got.bytes == 0 => return End::HostDied,
-                Ok(got) => filled += got.bytes,
+                Ok(0) => return End::HostDied,
+                Ok(got) => filled += got,
                 Err(Errno::INTR) => {}
                 Err(_) => return End::HostDied,
             }
@@ -204,8 +210,11 @@ impl Launcher {
 
     fn on_launch(&mut self, reader: &mut Reader<'_>) -> Result<(), ()> {
         let head = reader.head().ok_or(())?;
-        let cgroup = if head.in_cgroup { self.fds.pop_front() } else { None };
+        let mut fds = if head.fds() > 0 { self.fds.pop_front().unwrap_or_default() } else { Vec::new() };
+        let lost_fds = fds.len() != head.fds();
+        let cgroup = if head.in_cgroup && !lost_fds { Some(fds.remove(0)) } else { None };
         let groups = (0..head.groups).map(|_| reader.u32()).collect::<Option<Vec<u32>>>().ok_or(())?;
+        let targets = (0..head.handed).map(|_| reader.u32()).collect::<Option<Vec<u32>>>().ok_or(())?;
         let mut string = || reader.string().map(|text| text.as_ptr().cast::<c_char>()).ok_or(());
         let workdir = string()?;
         let joins = (0..head.joins).map(|_| string()).collect::<Result<Vec<_>, ()>>()?;
@@ -218,6 +227,9 @@ impl Launcher {
         for _ in 0..head.env {
             self.env.push(string()?);
         }
+        if head.listens {
+            self.env.push(self.listen_pid.entry());
+        }
         self.args.push(std::ptr::null());
         self.env.push(std::ptr::null());
 
@@ -227,14 +239,19 @@ impl Launcher {
             step: step_number(step),
             errno: errno.raw_os_error(),
         };
-        let made = pipes().map_err(|errno| fail(LaunchStep::Spawn, errno)).and_then(|pipes| {
-            if head.in_cgroup && cgroup.is_none() {
-                return Err(fail(LaunchStep::Cgroup, Errno::BADF));
+        let made = pipes().map_err(|errno| fail(LaunchStep::Spawn, errno)).and_then(|mut pipes| {
+            if lost_fds {
+                let step = if head.handed > 0 { LaunchStep::Listen } else { LaunchStep::Cgroup };
+                return Err(fail(step, Errno::MFILE));
             }
+            let handed = HandedFds::prepare(fds, &targets, &mut pipes.status.1)
+                .map_err(|errno| fail(LaunchStep::Listen, errno))?;
             let plan = ChildPlan {
                 stdout: pipes.stdout.1.as_raw_fd(),
                 stderr: pipes.stderr.1.as_raw_fd(),
                 status: pipes.status.1.as_raw_fd(),
+                handed: handed.moves(),
+                listen_pid: if head.listens { self.listen_pid.digits() } else { std::ptr::null_mut() },
                 open_files: (head.open_files_soft, head.open_files_hard),
                 data_bytes: head.data_bytes,
                 processes: head.processes,

@@ -6,10 +6,12 @@
 //!               │                  └──status pipe speaks──► Failing ──pidfd──► (gone: LaunchFailed)
 //!               └──reply without a process──► (gone: LaunchFailed)       Running ──pidfd──► Leftovers ──► (gone: TreeEnded)
 //! ```
-//! A main process stays a zombie while its tree lives: its pid, session and group numbers cannot be taken by others.
+//! A main process stays a zombie while its tree lives: its pid, session and group numbers cannot be taken by others. When
+//! another one becomes the main one (`main_process`), a tree that runs or has leftovers is Running with that one.
 
 mod adopted;
 mod link;
+mod main_process;
 mod memory;
 mod requests;
 mod settle;
@@ -140,6 +142,8 @@ struct Tree {
     /// Kept until the program runs, to explain why it does not.
     launch: Option<Box<Launch>>,
     state: TreeState,
+    /// The process that was started, when another one is the main one.
+    first: Option<Main>,
     /// `None`: kept together by descent and marker.
     group: Option<Arc<Group>>,
     /// What holds its limits, and tells when memory was short.
@@ -333,7 +337,7 @@ impl Processes {
     #[expect(clippy::unused_async, reason = "waiting for the launcher is short today; callers need not care")]
     pub async fn shutdown(&mut self) {
         if let Some(mut link) = self.link.take() {
-            link.send(wire::encode_goodbye(), None);
+            link.send(wire::encode_goodbye(), None, Vec::new());
             let _ = epoll::delete(self.epoll.get_ref(), link.socket());
             link.wait_for_end();
         }
@@ -437,6 +441,10 @@ impl ProcessTrees for Processes {
         }
     }
 
+    fn signal_main(&mut self, spawn: SpawnId, signal: StopSignal) {
+        self.request_signal_main(spawn, signal);
+    }
+
     fn kill(&mut self, spawn: SpawnId) {
         self.request_kill(spawn);
     }
@@ -486,7 +494,7 @@ impl Drop for Processes {
             link.wait_for_end();
         }
         for tree in self.trees.values() {
-            if let Some(main) = tree.state.main() {
+            for main in tree.state.main().into_iter().chain(&tree.first) {
                 link::reap(&main.pidfd);
             }
         }

@@ -99,6 +99,16 @@ fn stat_at(proc: &OwnedFd, pid: u32, buffer: &mut [u8; 1024]) -> Option<Stat> {
     parse_stat(&buffer[..length])
 }
 
+/// How a process ended, in waitpid(2)'s form, as long as nobody has reaped it; `None` for any other.
+pub(super) fn exit_status(pid: u32) -> Option<i32> {
+    let line = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let name_end = line.iter().rposition(|byte| *byte == b')')?;
+    let text = std::str::from_utf8(&line[name_end + 1..]).ok()?;
+    // `state` is field 3 in proc(5) and the first here; exit_code is 52.
+    let mut fields = text.split_ascii_whitespace();
+    (fields.next()? == "Z").then(|| fields.nth(48)?.parse().ok()).flatten()
+}
+
 /// What a process's environment shows of a marker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Marked {

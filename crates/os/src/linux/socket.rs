@@ -11,8 +11,9 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
-/// Most descriptors that travel with one frame: pidfd, stdout, stderr, status.
-pub(super) const MAX_FDS: usize = 4;
+/// Most descriptors that travel with one frame: a control group and what is handed over. The kernel's own limit is 253
+/// (`SCM_MAX_FD`, unix(7)).
+const MAX_FDS: usize = 1 + crate::process::MAX_HANDED;
 
 /// Sends the beginning of `bytes`, with `fds` attached to its first byte; answers how much went. Never raises SIGPIPE.
 pub(super) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
@@ -27,29 +28,30 @@ pub(super) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> R
     rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
 }
 
-/// What one read brought.
-pub(super) struct Received {
-    /// 0: the other end is gone.
-    pub bytes: usize,
-    /// Descriptors were lost because this process has no room for more.
-    pub lost_fds: bool,
-}
-
-/// Receives into `buffer`; descriptors join the end of `fds`, close-on-exec. The kernel never merges bytes beyond one
-/// set of descriptors into one read, so the order of both streams agrees (unix(7), SCM_RIGHTS).
+/// Receives into `buffer`; descriptors that came with a frame join the end of `sets` together, close-on-exec, so that a
+/// frame finds its own even when some were lost on the way to another: a set that was cut is empty. The kernel never
+/// merges bytes beyond one set of descriptors into one read, so the order of both streams agrees (unix(7), SCM_RIGHTS).
+/// Answers the number of bytes; 0: the other end is gone.
 pub(super) fn receive(
     socket: impl AsFd,
     buffer: &mut [u8],
-    fds: &mut VecDeque<OwnedFd>,
-) -> Result<Received, Errno> {
+    sets: &mut VecDeque<Vec<OwnedFd>>,
+) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got =
         rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut set = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
-            fds.extend(received);
+            set.extend(received);
         }
     }
-    Ok(Received { bytes: got.bytes, lost_fds: got.flags.contains(ReturnFlags::CTRUNC) })
+    if got.flags.contains(ReturnFlags::CTRUNC) {
+        // This process has no room for all of them.
+        sets.push_back(Vec::new());
+    } else if !set.is_empty() {
+        sets.push_back(set);
+    }
+    Ok(got.bytes)
 }

@@ -4,8 +4,9 @@
 //! ```text
 //!  host ──► launcher   length u32 (of all that follows), kind u32, then
 //!     Hello   (1)      strings: host id, cgroup root or empty, group to go back to or empty, groups of version 1…
-//!     Launch  (2)      LaunchHead, groups u32…, strings: workdir, groups to enter…, candidates…, arguments…, environment…
-//!                      with one descriptor when it is to start in a control group
+//!     Launch  (2)      LaunchHead, groups u32…, handed targets u32…, strings: workdir, groups to enter…, candidates…,
+//!                      arguments…, environment… with the descriptors of its control group, where it has one, and of
+//!                      all handed
 //!     Goodbye (3)      nothing
 //!  launcher ──► host   Reply, with four descriptors when there is a process: pidfd, stdout, stderr, status
 //!  child ──► host      over its status pipe, only when it fails: Failure
@@ -76,9 +77,19 @@ pub(super) struct LaunchHead {
     pub uid: u32,
     pub gid: u32,
     pub groups: u32,
+    /// `LISTEN_PID` is added to the environment.
+    pub listens: bool,
+    pub handed: u32,
     pub candidates: u32,
     pub args: u32,
     pub env: u32,
+}
+
+impl LaunchHead {
+    /// Descriptors that come with the frame: its control group's first.
+    pub(super) const fn fds(&self) -> usize {
+        self.in_cgroup as usize + self.handed as usize
+    }
 }
 
 /// The answer to one launch.
@@ -244,6 +255,8 @@ pub(super) fn encode_launch(
         uid: launch.identity.as_ref().map_or(0, |identity| identity.uid),
         gid: launch.identity.as_ref().map_or(0, |identity| identity.gid),
         groups: count(groups.len()),
+        listens: !launch.listen_names.is_empty(),
+        handed: count(launch.handed.len()),
         candidates: count(candidates.len()),
         args: count(launch.args.len() + 1),
         env: count(launch.env.len() + 1),
@@ -252,6 +265,9 @@ pub(super) fn encode_launch(
     frame.head(&head);
     for group in groups {
         frame.u32(*group);
+    }
+    for handed in &launch.handed {
+        frame.u32(handed.target);
     }
     frame.string(launch.workdir.as_os_str().as_bytes());
     for group in &confined.groups {
@@ -317,8 +333,9 @@ impl Writer {
         self.u64(head.data_bytes);
         self.u64(head.processes);
         self.u32(head.joins);
-        self.u32(u32::from(head.in_cgroup) | u32::from(head.switches_user) << 1);
-        for number in [head.uid, head.gid, head.groups, head.candidates, head.args, head.env] {
+        let flags = [head.in_cgroup, head.switches_user, head.listens];
+        self.u32((0..).zip(flags).fold(0, |bits, (place, flag)| bits | u32::from(flag) << place));
+        for number in [head.uid, head.gid, head.groups, head.handed, head.candidates, head.args, head.env] {
             self.u32(number);
         }
     }
@@ -370,6 +387,8 @@ impl<'a> Reader<'a> {
             uid: self.u32()?,
             gid: self.u32()?,
             groups: self.u32()?,
+            listens: flags & 4 != 0,
+            handed: self.u32()?,
             candidates: self.u32()?,
             args: self.u32()?,
             env: self.u32()?,

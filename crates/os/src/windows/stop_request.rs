@@ -12,3 +12,8 @@ pub fn on_stop_request(asked: impl Fn(&'static str) + Send + Clone + 'static) ->
     });
     Ok(())
 }
+
+/// Windows has no such signal: a reload is asked for by command.
+pub fn on_reload_request(_asked: impl Fn() + Send + 'static) -> io::Result<()> {
+    Ok(())
+}

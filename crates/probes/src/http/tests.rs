@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::*;
@@ -45,6 +45,11 @@ async fn saying(bytes: &'static [u8]) -> HttpTarget {
     .await
 }
 
+/// Asks without TLS for a status alone.
+async fn asked(target: &HttpTarget, status: Option<u16>, timeout: Duration) -> Result<String, ProbeFailure> {
+    check(&Question { target, status, body: None, ca: None }, timeout).await
+}
+
 fn protocol(words: &str) -> Result<String, ProbeFailure> {
     Err(ProbeFailure::Protocol(words.to_owned()))
 }
@@ -64,7 +69,7 @@ async fn statuses_are_judged_as_kubernetes_does() {
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Some(200), true),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Some(204), false),
     ] {
-        let answer = check(&saying(head).await, wanted, AMPLE).await;
+        let answer = asked(&saying(head).await, wanted, AMPLE).await;
         let head = String::from_utf8_lossy(head);
         assert_eq!(answer.is_ok(), passes, "{head:?} {wanted:?}: {answer:?}");
     }
@@ -79,13 +84,14 @@ async fn the_request_is_one_a_plain_server_understands() {
     })
     .await;
     target.path = "/hé{a}?x=%20&y=1".to_owned();
-    assert_eq!(check(&target, None, AMPLE).await, Ok("HTTP 200".to_owned()));
+    assert_eq!(asked(&target, None, AMPLE).await, Ok("HTTP 200".to_owned()));
     let head = told.await.unwrap().to_ascii_lowercase();
     assert!(head.starts_with("get /h%c3%a9%7ba%7d?x=%20&y=1 http/1.1\r\n"), "{head}");
     for field in [
         format!("host: {}\r\n", target.address),
         "connection: close\r\n".to_owned(),
         "accept: */*\r\n".to_owned(),
+        "accept-encoding: identity\r\n".to_owned(),
         concat!("user-agent: mainstay-probe/", env!("CARGO_PKG_VERSION"), "\r\n").to_owned(),
     ] {
         assert!(head.contains(&field), "{field:?} in {head}");
@@ -101,7 +107,7 @@ fn host_fields() {
         ("::1", 8080, "[::1]:8080"),
         ("fe80::1%eth0", 8080, "[fe80::1]:8080"),
     ] {
-        assert_eq!(host(&HostPort { host: name.to_owned(), port }), field);
+        assert_eq!(host(&HostPort { host: name.to_owned(), port }, 80), field);
     }
 }
 
@@ -112,21 +118,21 @@ async fn an_ipv6_literal_is_asked() {
     })
     .await;
     assert_eq!(target.address.host, "::1");
-    assert_eq!(check(&target, None, AMPLE).await, Ok("HTTP 200".to_owned()));
+    assert_eq!(asked(&target, None, AMPLE).await, Ok("HTTP 200".to_owned()));
 }
 
 #[tokio::test]
 async fn nobody_there_is_refused() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let target = target(free, "/");
-    assert_eq!(check(&target, None, AMPLE).await, Err(ProbeFailure::Refused(target.address)));
+    assert_eq!(asked(&target, None, AMPLE).await, Err(ProbeFailure::Refused(target.address)));
 }
 
 #[tokio::test]
 async fn a_failing_status_comes_with_the_body() {
     let target =
         saying(b"HTTP/1.1 503 x\r\ncontent-length: 25\r\n\r\nno\x1b[31m\r\n  database\0 yet\n").await;
-    let failure = check(&target, None, AMPLE).await.unwrap_err();
+    let failure = asked(&target, None, AMPLE).await.unwrap_err();
     assert_eq!(
         failure,
         ProbeFailure::HttpStatus { status: 503, wanted: None, body: "no [31m database yet".to_owned() }
@@ -143,7 +149,7 @@ async fn a_failing_status_is_told_even_when_its_body_never_ends() {
     })
     .await;
     assert_eq!(
-        check(&target, None, Duration::from_secs(2)).await,
+        asked(&target, None, Duration::from_secs(2)).await,
         Err(ProbeFailure::HttpStatus { status: 500, wanted: None, body: "half".to_owned() })
     );
 }
@@ -156,7 +162,7 @@ async fn a_server_that_never_answers_times_out() {
     })
     .await;
     let before = Instant::now();
-    assert_eq!(check(&target, None, SHORT).await, Err(ProbeFailure::TimedOut(SHORT)));
+    assert_eq!(asked(&target, None, SHORT).await, Err(ProbeFailure::TimedOut(SHORT)));
     assert!(before.elapsed() >= SHORT);
 }
 
@@ -178,7 +184,7 @@ async fn byte_by_byte_does_not_stretch_the_time_limit() {
         })
         .await;
         let before = Instant::now();
-        assert_eq!(check(&target, None, SHORT).await, Err(ProbeFailure::TimedOut(SHORT)));
+        assert_eq!(asked(&target, None, SHORT).await, Err(ProbeFailure::TimedOut(SHORT)));
         assert!(before.elapsed() < AMPLE / 2);
     }
 }
@@ -187,13 +193,13 @@ async fn byte_by_byte_does_not_stretch_the_time_limit() {
 async fn what_is_no_http_is_shown() {
     let target = saying(b"SSH-2.0-OpenSSH_9.2p1\r\n").await;
     assert_eq!(
-        check(&target, None, AMPLE).await,
+        asked(&target, None, AMPLE).await,
         protocol("it does not speak HTTP: its answer begins with \"SSH-2.0-OpenSSH_9.2p1\"")
     );
     let target = saying(&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]).await;
     assert_eq!(
-        check(&target, None, AMPLE).await,
-        protocol("it does not speak HTTP but TLS; https is not supported yet")
+        asked(&target, None, AMPLE).await,
+        protocol("it speaks TLS, not plain HTTP: is https:// meant?")
     );
 }
 
@@ -217,23 +223,23 @@ async fn who_speaks_first_is_heard() {
             // Reads on, so that the close is orderly.
             let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         });
-        assert_eq!(check(&target, None, AMPLE).await, answer);
+        assert_eq!(asked(&target, None, AMPLE).await, answer);
     }
 }
 
 #[tokio::test]
 async fn closing_without_an_answer_is_told() {
     let target = saying(b"").await;
-    assert_eq!(check(&target, None, AMPLE).await, protocol("it closed the connection before it answered"));
+    assert_eq!(asked(&target, None, AMPLE).await, protocol("it closed the connection before it answered"));
     let target = saying(b"HTTP/1.1 200 O").await;
-    assert_eq!(check(&target, None, AMPLE).await, protocol("it closed the connection before it answered"));
+    assert_eq!(asked(&target, None, AMPLE).await, protocol("it closed the connection before it answered"));
 }
 
 #[tokio::test]
 async fn closing_in_the_body_is_told() {
     let target = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
     assert_eq!(
-        check(&target, None, AMPLE).await,
+        asked(&target, None, AMPLE).await,
         protocol("it closed the connection in the middle of its answer")
     );
 }
@@ -245,7 +251,7 @@ async fn a_reset_is_told() {
         stream.set_zero_linger().unwrap();
     })
     .await;
-    assert_eq!(check(&target, None, AMPLE).await, protocol("it reset the connection before it answered"));
+    assert_eq!(asked(&target, None, AMPLE).await, protocol("it reset the connection before it answered"));
 }
 
 #[tokio::test]
@@ -253,7 +259,7 @@ async fn closing_before_the_request_is_read_is_a_failure_of_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = target(listener.local_addr().unwrap(), "/");
     let accept = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
-    let answer = check(&target, None, AMPLE).await;
+    let answer = asked(&target, None, AMPLE).await;
     accept.await.unwrap();
     // Whether the kernel answers our request with a reset is a matter of which came first.
     let Err(ProbeFailure::Protocol(words)) = &answer else { panic!("{answer:?}") };
@@ -272,7 +278,7 @@ async fn of_a_huge_body_only_the_beginning_is_read() {
         tell.send(sent).unwrap();
     })
     .await;
-    assert_eq!(check(&target, None, AMPLE).await, Ok("HTTP 200".to_owned()));
+    assert_eq!(asked(&target, None, AMPLE).await, Ok("HTTP 200".to_owned()));
     let sent = told.await.unwrap();
     // What fits into the kernel's buffers leaves the server; nowhere near the whole gigabyte does.
     assert!(sent < 100_000_000, "{sent}");
@@ -285,7 +291,7 @@ async fn a_huge_head_is_refused() {
         while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
     })
     .await;
-    assert_eq!(check(&target, None, AMPLE).await, protocol("the head of its answer is larger than 16 KiB"));
+    assert_eq!(asked(&target, None, AMPLE).await, protocol("the head of its answer is larger than 16 KiB"));
 }
 
 #[tokio::test]
@@ -297,7 +303,115 @@ async fn an_excerpt_is_short() {
         stream.write_all(body.as_bytes()).await.unwrap();
     })
     .await;
-    let Err(ProbeFailure::HttpStatus { body, .. }) = check(&target, None, AMPLE).await else { panic!() };
+    let Err(ProbeFailure::HttpStatus { body, .. }) = asked(&target, None, AMPLE).await else { panic!() };
     assert!(body.len() <= MAX_EXCERPT_BYTES && body.len() > MAX_EXCERPT_BYTES - 10, "{}", body.len());
     assert!(body.ends_with("é…"), "{body}");
+}
+
+/// Asks for a body that matches.
+async fn matched(target: &HttpTarget, pattern: &str, timeout: Duration) -> Result<String, ProbeFailure> {
+    check(&Question { target, status: None, body: Some(pattern), ca: None }, timeout).await
+}
+
+#[tokio::test]
+async fn a_body_is_matched_after_the_status() {
+    const HEALTHY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{\"status\": \"up\"}\n";
+    let differs = |pattern: &str, body: &str| {
+        Err(ProbeFailure::HttpBody { status: 200, pattern: pattern.to_owned(), body: body.to_owned() })
+    };
+    let passes = || Ok("HTTP 200, its body matches".to_owned());
+    for (answer, pattern, outcome) in [
+        (HEALTHY, r#""status":\s*"up""#, passes()),
+        (HEALTHY, "^\\{", passes()),
+        (HEALTHY, r"\}\n$", passes()),
+        (HEALTHY, r"\}$", passes()),
+        (b"HTTP/1.0 200 OK\r\n\r\nok\r\n", "^ok$", passes()),
+        (b"HTTP/1.0 200 OK\r\n\r\nok\n\n", "^ok$", differs("^ok$", "ok")),
+        (HEALTHY, "down", differs("down", "{\"status\": \"up\"}")),
+        // Not a prefix of the whole.
+        (HEALTHY, r#""up"$"#, differs(r#""up"$"#, "{\"status\": \"up\"}")),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "x", differs("x", "")),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "^$", passes()),
+        // Until the end, and with bytes that are no text.
+        (b"HTTP/1.0 200 OK\r\n\r\n\xff\xferea\0dy", r"rea\x00dy", passes()),
+        (
+            b"HTTP/1.1 500 x\r\ncontent-length: 2\r\n\r\nup",
+            "up",
+            Err(ProbeFailure::HttpStatus { status: 500, wanted: None, body: "up".to_owned() }),
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n\x1f\x8b",
+            "up",
+            protocol("HTTP 200, but its body is encoded (gzip) and cannot be matched"),
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nup",
+            "up",
+            protocol("it closed the connection in the middle of its answer"),
+        ),
+    ] {
+        assert_eq!(matched(&saying(answer).await, pattern, AMPLE).await, outcome, "{pattern}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_matched_across_its_parts() {
+    let (go, may_go) = tokio::sync::oneshot::channel::<()>();
+    let target = server("127.0.0.1", |mut stream, _| async move {
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        for part in ["4\r\nup a", "\r\n", "3\r\nnd ", "\r\n7\r\nrunning\r\n"] {
+            stream.write_all(part.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        may_go.await.unwrap();
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let (answer, ()) = tokio::join!(matched(&target, "^up and running$", AMPLE), async {
+        tokio::task::yield_now().await;
+        go.send(()).unwrap();
+    });
+    assert_eq!(answer, Ok("HTTP 200, its body matches".to_owned()));
+}
+
+#[tokio::test]
+async fn only_the_first_mebibyte_is_matched() {
+    for (before, passes) in
+        [(MAX_MATCHED_BYTES - 2, true), (MAX_MATCHED_BYTES - 1, false), (5_000_000, false)]
+    {
+        let target = server("127.0.0.1", move |mut stream, _| async move {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", before + 2 + 9_000_000);
+            let body = ["x".repeat(before), "up".to_owned(), "y".repeat(9_000_000)].concat();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // The client closes early.
+            let _ = stream.write_all(body.as_bytes()).await;
+        })
+        .await;
+        match matched(&target, "up", AMPLE).await {
+            Ok(_) => assert!(passes, "{before}"),
+            Err(ProbeFailure::HttpBody { status: 200, body, .. }) => {
+                assert!(!passes && body.len() <= MAX_EXCERPT_BYTES, "{before}: {body}");
+            }
+            Err(other) => panic!("{before}: {other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_times_out_though_it_would_match() {
+    let target = server("127.0.0.1", |mut stream, _| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nup").await.unwrap();
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    assert_eq!(matched(&target, "up", SHORT).await, Err(ProbeFailure::TimedOut(SHORT)));
+}
+
+#[tokio::test]
+async fn a_pattern_that_is_none_is_told() {
+    let nowhere = HttpTarget::parse("http://127.0.0.1:1/").unwrap();
+    let Err(ProbeFailure::Protocol(words)) = matched(&nowhere, "(", AMPLE).await else { panic!() };
+    assert!(words.starts_with("the body cannot be matched with \"(\": "), "{words}");
 }

@@ -17,6 +17,10 @@ pub(super) struct ChildPlan<'a> {
     pub stderr: RawFd,
     /// Where a failure is told; closes by itself when the program is executed.
     pub status: RawFd,
+    /// Descriptors and the numbers they are to have. None of the former, and not `status`, is one of the latter.
+    pub handed: &'a [(RawFd, RawFd)],
+    /// Where the digits of this process's pid go, with room for [`PID_DIGITS`] and the end of the string; or null.
+    pub listen_pid: *mut u8,
     /// RLIMIT_NOFILE, soft and hard.
     pub open_files: (u64, u64),
     /// RLIMIT_DATA and RLIMIT_NPROC, soft and hard alike.
@@ -44,12 +48,22 @@ pub(super) fn become_program(plan: &ChildPlan<'_>) -> ! {
     check(plan, LaunchStep::Stdio, unsafe { libc::dup2(plan.stdout, 1) }.into());
     // SAFETY: as above.
     check(plan, LaunchStep::Stdio, unsafe { libc::dup2(plan.stderr, 2) }.into());
-    let limit = libc::rlimit { rlim_cur: plan.open_files.0, rlim_max: plan.open_files.1 };
-    // SAFETY: setrlimit(2) reads one struct that lives here.
-    check(plan, LaunchStep::Limits, unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }.into());
+    for (descriptor, target) in plan.handed {
+        // SAFETY: as above; what had the target's number is a copy of the launcher's that this process does not need.
+        check(plan, LaunchStep::Listen, unsafe { libc::dup2(*descriptor, *target) }.into());
+    }
+    if !plan.listen_pid.is_null() {
+        // Its own number as it sees it itself, in a pid namespace too.
+        // SAFETY: getpid(2) takes no arguments.
+        write_pid(plan.listen_pid, unsafe { libc::getpid() });
+    }
+    // While there is room for one more descriptor.
     for entrance in plan.joins {
         enter_group(plan, *entrance);
     }
+    let limit = libc::rlimit { rlim_cur: plan.open_files.0, rlim_max: plan.open_files.1 };
+    // SAFETY: setrlimit(2) reads one struct that lives here.
+    check(plan, LaunchStep::Limits, unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }.into());
     for (resource, value) in [(libc::RLIMIT_DATA, plan.data_bytes), (libc::RLIMIT_NPROC, plan.processes)] {
         if value != UNLIMITED {
             let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
@@ -82,6 +96,26 @@ fn enter_group(plan: &ChildPlan<'_>, entrance: *const c_char) {
     check(plan, LaunchStep::Cgroup, unsafe { libc::write(file, b"0".as_ptr().cast(), 1) } as c_long);
     // SAFETY: close(2) of the descriptor opened above.
     unsafe { libc::close(file) };
+}
+
+/// Most digits of a pid: pid_t is a positive 32-bit number.
+pub(super) const PID_DIGITS: usize = 10;
+
+/// Writes decimal digits and a zero byte; formatting them by the library could allocate.
+fn write_pid(place: *mut u8, pid: libc::pid_t) {
+    let mut digits = [0_u8; PID_DIGITS];
+    let (mut left, mut first) = (pid.unsigned_abs(), PID_DIGITS);
+    while first > 0 && (left > 0 || first == PID_DIGITS) {
+        first -= 1;
+        digits[first] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    let count = PID_DIGITS - first;
+    // SAFETY: the place has room for all digits and the zero, and belongs to this process's own copy of the memory.
+    unsafe {
+        std::ptr::copy_nonoverlapping(digits[first..].as_ptr(), place, count);
+        *place.add(count) = 0;
+    }
 }
 
 /// Tries the candidates as execvp(3) does: a missing one is passed over, a forbidden one is remembered, any other

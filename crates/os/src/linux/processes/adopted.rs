@@ -158,6 +158,11 @@ impl Adopted {
         }
     }
 
+    /// It is a main process from here on, which is not this list's matter.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.owners.remove(&pid);
+    }
+
     fn is_left_to_others(&mut self, pid: u32) -> bool {
         if stat(pid).is_none_or(|stat| stat.sid != self.own_session) {
             return false;

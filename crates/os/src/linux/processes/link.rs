@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
 
+use crate::Handed;
 use crate::linux::cgroup::Group;
 use crate::linux::launcher::LAUNCHER_WORD;
 use crate::linux::procfs::to_pid;
@@ -46,6 +47,7 @@ struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
     group: Option<Arc<Group>>,
+    handed: Vec<Handed>,
 }
 
 /// The connection and the process behind it.
@@ -56,7 +58,7 @@ pub(super) struct Link {
     pidfd: OwnedFd,
     queue: VecDeque<Outgoing>,
     incoming: Vec<u8>,
-    fds: VecDeque<OwnedFd>,
+    fds: VecDeque<Vec<OwnedFd>>,
 }
 
 /// Starts launchers. It does so from a thread of its own that stays: a process made with CLONE_PARENT hangs on the
@@ -122,7 +124,7 @@ impl Starter {
             incoming: Vec::new(),
             fds: VecDeque::new(),
         };
-        link.send(hello.to_vec(), None);
+        link.send(hello.to_vec(), None, Vec::new());
         Ok(link)
     }
 }
@@ -137,8 +139,8 @@ impl Link {
     }
 
     /// Sends now what goes, keeps the rest. The queue is bounded by the number of launches asked for.
-    pub(super) fn send(&mut self, bytes: Vec<u8>, group: Option<Arc<Group>>) {
-        self.queue.push_back(Outgoing { bytes, sent: 0, group });
+    pub(super) fn send(&mut self, bytes: Vec<u8>, group: Option<Arc<Group>>, handed: Vec<Handed>) {
+        self.queue.push_back(Outgoing { bytes, sent: 0, group, handed });
         if self.queue.len() == 1 {
             self.flush();
         }
@@ -152,10 +154,12 @@ impl Link {
     /// Sends as much as goes. A broken connection shows when it is read.
     pub(super) fn flush(&mut self) {
         while let Some(next) = self.queue.front_mut() {
-            let group: Option<[BorrowedFd<'_>; 1]> =
-                next.group.as_ref().filter(|_| next.sent == 0).map(|group| [group.as_fd()]);
-            let fds = group.as_ref().map_or(&[][..], |fds| &fds[..]);
-            match socket::send(&self.socket, &next.bytes[next.sent..], fds) {
+            let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
+            if next.sent == 0 {
+                fds.extend(next.group.as_ref().map(|group| group.as_fd()));
+                fds.extend(next.handed.iter().map(|handed| handed.descriptor.get().as_fd()));
+            }
+            match socket::send(&self.socket, &next.bytes[next.sent..], &fds) {
                 Ok(more) => next.sent += more,
                 Err(Errno::INTR) => continue,
                 // Room comes when the launcher has taken some; a queue too full of descriptors counts as no room.
@@ -172,29 +176,24 @@ impl Link {
         let mut buffer = [0; 1024];
         loop {
             let got = match socket::receive(&self.socket, &mut buffer, &mut self.fds) {
-                Ok(got) if got.bytes == 0 => return Visit::Ended,
+                Ok(0) => return Visit::Ended,
                 Ok(got) => got,
                 Err(Errno::AGAIN) => return Visit::Fine,
                 Err(Errno::INTR) => continue,
                 Err(_) => return Visit::Ended,
             };
-            self.incoming.extend_from_slice(&buffer[..got.bytes]);
+            self.incoming.extend_from_slice(&buffer[..got]);
             let mut used = 0;
             while let Some((bytes, _)) = self.incoming[used..].split_first_chunk::<{ Reply::BYTES }>() {
                 let reply = Reply::from_bytes(bytes);
                 used += Reply::BYTES;
                 let mut fds = None;
                 if reply.pid != 0 && reply.errno == 0 {
-                    let set: Vec<OwnedFd> = self.fds.drain(..self.fds.len().min(socket::MAX_FDS)).collect();
-                    fds = <[OwnedFd; 4]>::try_from(set).ok();
+                    fds = self.fds.pop_front().and_then(|set| <[OwnedFd; 4]>::try_from(set).ok());
                 }
                 answers.push(Answer { reply, fds });
             }
             self.incoming.drain(..used);
-            if got.lost_fds {
-                // What came belongs to the reply it came with, which then has none.
-                self.fds.clear();
-            }
         }
     }
 

@@ -11,6 +11,7 @@ use super::adopted::owner_of;
 use super::{Processes, Source, Tree, TreeState};
 use crate::linux::cgroup::{Cgroups, Group, replica_group_name};
 use crate::linux::explain::failure_of;
+use crate::linux::handing;
 use crate::linux::procfs::{MARKER, Owner, Stat, Table, open_verified, to_pid};
 use crate::linux::wire;
 use crate::{Launch, ProcessEvent};
@@ -58,6 +59,9 @@ pub(super) enum Request {
 impl Processes {
     pub(super) fn request_launch(&mut self, replica: &ReplicaId, spawn: SpawnId, mut launch: Launch) {
         launch.env.retain(|(name, _)| name != MARKER);
+        if let Err(failure) = handing::prepare(&mut launch) {
+            return self.announce(ProcessEvent::LaunchFailed { spawn, failure });
+        }
         let marker =
             format!("{MARKER}={}/{}.{}/{spawn}/{}", self.stack, replica.service, replica.index, self.host);
         let open_files = launch.limits.open_files.map_or(self.open_files, |limit| (limit, limit));
@@ -84,10 +88,13 @@ impl Processes {
             failure.message = format!("cannot start the launcher: {error}");
             return self.announce(ProcessEvent::LaunchFailed { spawn, failure });
         }
+        // Held by the message alone from here: the end of a handed pipe must show when the program closes it.
+        let handed = std::mem::take(&mut launch.handed);
         let tree = Tree {
             replica: replica.clone(),
             launch: Some(Box::new(launch)),
             state: TreeState::Asked { signals: Vec::new(), killed: false },
+            first: None,
             group: group.clone(),
             confined,
             killing: false,
@@ -96,7 +103,7 @@ impl Processes {
         self.trees.insert(spawn, tree);
         self.watch_memory(spawn);
         if let Some(link) = &mut self.link {
-            link.send(frame, group);
+            link.send(frame, group, handed);
             self.watch_link();
         }
     }
@@ -179,7 +186,7 @@ impl Processes {
             .collect();
         for (spawn, signals) in &wanted {
             let Some(tree) = self.trees.get_mut(spawn) else { continue };
-            if let Some(main) = tree.state.main() {
+            for main in tree.state.main().into_iter().chain(&tree.first) {
                 for signal in signals {
                     let _ = pidfd_send_signal(&main.pidfd, *signal);
                 }

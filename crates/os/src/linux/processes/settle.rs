@@ -9,8 +9,9 @@ use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, p
 
 use super::adopted::Known;
 use super::link::{Answer, Visit};
+use super::main_process::exit_of_other;
 use super::requests::{kill_group, to_signal};
-use super::{Main, Processes, Request, Source, TreeState};
+use super::{Main, Processes, Request, Source, Tree, TreeState};
 use crate::ProcessEvent;
 use crate::linux::cgroup;
 use crate::linux::explain::{explain, failure_of};
@@ -156,7 +157,7 @@ impl Processes {
         }
         let lingering: Vec<SpawnId> = self.lingering.iter().copied().collect();
         for spawn in lingering {
-            if !self.adopted.any_of(spawn) {
+            if !self.may_live(spawn) {
                 self.end_tree(spawn);
             } else if self.trees.get(&spawn).is_some_and(|tree| tree.killing) {
                 self.kill_again(spawn);
@@ -169,6 +170,11 @@ impl Processes {
             self.recheck_wait = Duration::ZERO;
             self.recheck = None;
         }
+    }
+
+    /// Whether something of a tree without a group may live besides its main process.
+    fn may_live(&self, spawn: SpawnId) -> bool {
+        self.adopted.any_of(spawn) || self.trees.get(&spawn).is_some_and(Tree::first_lives)
     }
 
     pub(super) fn refresh_adopted(&mut self) {
@@ -190,7 +196,7 @@ impl Processes {
                         let members = group.members().unwrap_or_default();
                         members.iter().filter(|pid| **pid != main.pid).count()
                     }
-                    None if self.adopted.any_of(spawn) => {
+                    None if self.may_live(spawn) => {
                         self.members_by_sweep(|owner| owner == spawn).len().max(1)
                     }
                     None => 0,
@@ -279,9 +285,12 @@ impl Processes {
         self.requests.retain(|request| match request {
             Request::Signal(of, _) | Request::Kill(of) => *of != spawn,
         });
-        if let Some(main) = tree.state.main() {
+        for main in tree.state.main().into_iter().chain(&tree.first) {
             self.mains.remove(&main.pid);
             self.unwatch(&main.pidfd);
+        }
+        if let Some(first) = &tree.first {
+            super::link::reap(&first.pidfd);
         }
         Some(tree.state)
     }
@@ -362,8 +371,11 @@ impl Processes {
 }
 
 fn exit_of(main: &Main, options: WaitIdOptions) -> Option<Exit> {
-    let status = rustix::process::waitid(WaitId::PidFd(main.pidfd.as_fd()), options).ok()??;
-    Some(to_exit(&status))
+    match rustix::process::waitid(WaitId::PidFd(main.pidfd.as_fd()), options) {
+        Ok(status) => Some(to_exit(&status?)),
+        Err(rustix::io::Errno::CHILD) => exit_of_other(main),
+        Err(_) => None,
+    }
 }
 
 fn to_exit(status: &WaitIdStatus) -> Exit {
