@@ -1,5 +1,6 @@
 //! `suite`: the tests that need another system or real programs. A suite runs or fails; none is skipped silently.
 
+mod limits;
 mod peers;
 mod systemd;
 mod windows;
@@ -13,6 +14,8 @@ pub(crate) enum Suite {
     Peers(peers::Options),
     /// A booted systemd in a container with a real cgroup v2 tree: mainstay under a unit, and the whole tree ends.
     Systemd(systemd::Options),
+    /// Debian's kernel in a virtual machine, with every controller: resource limits wherever a host may find itself.
+    Limits(limits::Options),
 }
 
 pub(crate) fn run(suite: &Suite) -> anyhow::Result<()> {
@@ -20,6 +23,7 @@ pub(crate) fn run(suite: &Suite) -> anyhow::Result<()> {
         Suite::Windows(options) => windows::run(options),
         Suite::Peers(options) => peers::run(options),
         Suite::Systemd(options) => systemd::run(options),
+        Suite::Limits(options) => limits::run(options),
     }
 }
 

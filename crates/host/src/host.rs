@@ -513,7 +513,7 @@ async fn next_processes(processes: &mut Processes, news: &mut Vec<ProcessEvent<O
                 Poll::Pending => break,
             }
         }
-        if news.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        if news.is_empty() && !processes.has_notices() { Poll::Pending } else { Poll::Ready(()) }
     })
     .await;
 }

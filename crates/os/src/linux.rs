@@ -1,7 +1,11 @@
 //! Linux: the body of this crate's promises. Needs Linux 5.7 (clone3 into a control group, pidfds), better 5.14 (cgroup.kill).
 
 mod cgroup;
+mod cgroup1;
 mod child_signal;
+mod confinement;
+mod controllers;
+mod cpu_quota;
 mod explain;
 mod handing;
 mod holder;
@@ -11,6 +15,7 @@ mod leftovers;
 mod limits;
 mod listener;
 mod notify;
+mod oom;
 mod output;
 mod processes;
 mod procfs;
@@ -19,6 +24,7 @@ mod socket;
 mod usage;
 mod wire;
 
+pub use confinement::limits_in_force_here;
 pub use explain::check_executable;
 pub use identity::{account, is_root, resolve_identity, uid, user_home};
 pub use launcher::run_launcher_if_asked;

@@ -12,8 +12,8 @@ use mainstay_types::{LaunchFailure, LaunchStep, ReplicaId, SpawnId, StopSignal};
 use tokio::io::AsyncRead;
 
 use crate::{
-    Identity, IdentityError, Launch, Leftover, ProcessEvent, ProcessTrees, ProcessesOptions,
-    ProcessesStartError, Usage,
+    Enforced, Identity, IdentityError, Launch, Leftover, LimitStatus, ProcessEvent, ProcessTrees,
+    ProcessesOptions, ProcessesStartError, ResourceLimits, Usage,
 };
 
 /// There is no launcher on Windows: a child is made inside its job by the host itself.
@@ -21,6 +21,13 @@ pub const fn run_launcher_if_asked() {}
 
 /// Nothing to tell the allocator here.
 pub const fn keep_memory_small() {}
+
+/// No limit is in force, because no service is run.
+#[must_use]
+pub fn limits_in_force_here(limits: &ResourceLimits, _switches_user: bool) -> Vec<LimitStatus> {
+    let why = "services cannot be run on Windows yet";
+    crate::limits::statuses(limits, |_| Enforced::No { why: why.to_owned() })
+}
 
 /// The account of this process.
 #[must_use]
@@ -86,6 +93,18 @@ impl Processes {
 
     /// What went wrong without being an answer to anything.
     pub const fn take_notices(&mut self) -> Vec<String> {
+        match self.0 {}
+    }
+
+    /// Whether there is something to take.
+    #[must_use]
+    pub const fn has_notices(&self) -> bool {
+        match self.0 {}
+    }
+
+    /// Which of these limits are in force.
+    #[must_use]
+    pub const fn limits_in_force(&self, _limits: &ResourceLimits, _switches_user: bool) -> Vec<LimitStatus> {
         match self.0 {}
     }
 

@@ -1,14 +1,18 @@
 //! Control groups, version 2, as far as a tree of processes needs them: born inside, counted, killed at once
-//! (cgroups(7), the kernel's admin-guide/cgroup-v2). No controller is needed or enabled.
+//! (cgroups(7), the kernel's admin-guide/cgroup-v2), and limited where there are controllers.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use mainstay_types::StackName;
+use mainstay_types::{ReplicaId, StackName};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::cgroup1::pids_value;
+use super::controllers::{Controller, Controllers, HOST_LEAF, leave_leaf};
+use super::cpu_quota::CpuQuota;
 use super::procfs::HostId;
 
 /// Deepest nesting of groups that is looked into: programs that manage groups of their own (container engines) use
@@ -18,11 +22,17 @@ const MAX_DEPTH: u32 = 16;
 /// clone(2), linux/sched.h; the library's constant is too narrow for it.
 pub(super) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// The folder of the group this process is in, and the group's own path, where a version 2 hierarchy is mounted.
-fn own_group() -> Option<(PathBuf, String)> {
+/// The folder of the group this host was given, and the group's own path, where a version 2 hierarchy is mounted: the
+/// one this process is in, or the one above when it has moved into the leaf.
+pub(super) fn own_group() -> Option<(PathBuf, String)> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    group_dir(&mounts, &groups)
+    let (mut dir, mut path) = group_dir(&mounts, &groups)?;
+    if let Some(above) = path.strip_suffix(HOST_LEAF).and_then(|above| above.strip_suffix('/')) {
+        path = if above.is_empty() { "/".to_owned() } else { above.to_owned() };
+        dir.pop();
+    }
+    Some((dir, path))
 }
 
 /// The same, from the texts of /proc/self/mountinfo and /proc/self/cgroup.
@@ -37,11 +47,29 @@ fn group_dir(mounts: &str, groups: &str) -> Option<(PathBuf, String)> {
         if !kind.starts_with("cgroup2 ") {
             return None;
         }
-        let mut fields = mount.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        let below = if root == "/" { path } else { path.strip_prefix(root)? };
-        Some((Path::new(point).join(below.trim_start_matches('/')), path.to_owned()))
+        Some((dir_below(mount, path)?, path.to_owned()))
     })
+}
+
+/// The folder of the group at `path` in the hierarchy that this beginning of a line of mountinfo mounts (proc(5)).
+pub(super) fn dir_below(mount: &str, path: &str) -> Option<PathBuf> {
+    let mut fields = mount.split(' ').skip(3);
+    let (root, point) = (fields.next()?, fields.next()?);
+    let below = if root == "/" { path } else { path.strip_prefix(root)? };
+    Some(Path::new(point).join(below.trim_start_matches('/')))
+}
+
+/// The name of the group of one host, in every hierarchy.
+pub(super) fn host_group_name(stack: &StackName, host: &HostId) -> String {
+    format!("{}{host}", prefix(stack))
+}
+
+/// The name of one of a replica's groups: the first, or one more because a start overlapped another.
+pub(super) fn replica_group_name(replica: &ReplicaId, made: u64) -> String {
+    match made {
+        0 => format!("{}.{}", replica.service, replica.index),
+        more => format!("{}.{}-{more}", replica.service, replica.index),
+    }
 }
 
 /// The group of one host, parent of the groups of its replicas.
@@ -51,14 +79,16 @@ pub(super) struct Cgroups {
     fd: OwnedFd,
     /// As /proc/PID/cgroup names it.
     path: String,
+    controllers: Controllers,
 }
 
 impl Cgroups {
-    /// Makes the group under the one this process is in, and tries once whether a process can be born into a group
-    /// and killed by it. An error means that trees are to be kept without groups here.
+    /// Makes the group under the one this process is in, tries once whether a process can be born into a group and
+    /// killed by it, and gives it the controllers that are to be had. An error means that trees are to be kept without
+    /// groups here.
     pub(super) fn start(stack: &StackName, host: &HostId) -> io::Result<Self> {
         let (own_dir, own_path) = own_group().ok_or(Errno::NOSYS)?;
-        let name = format!("{}{host}", prefix(stack));
+        let name = host_group_name(stack, host);
         let dir = own_dir.join(&name);
         std::fs::create_dir(&dir)?;
         let made = open_dir(rustix::fs::CWD, &dir).map_err(io::Error::from).and_then(|fd| {
@@ -69,7 +99,8 @@ impl Cgroups {
         match made {
             Ok(fd) => {
                 let path = format!("{}/{name}", own_path.trim_end_matches('/'));
-                Ok(Self { dir, fd, path })
+                let controllers = Controllers::start(&own_dir, &dir);
+                Ok(Self { dir, fd, path, controllers })
             }
             Err(error) => {
                 let _ = std::fs::remove_dir(&dir);
@@ -82,6 +113,14 @@ impl Cgroups {
         &self.dir
     }
 
+    pub(super) fn controllers(&self) -> &Controllers {
+        &self.controllers
+    }
+
+    pub(super) fn controllers_mut(&mut self) -> &mut Controllers {
+        &mut self.controllers
+    }
+
     /// Makes the group `name`, or takes the one that is there.
     pub(super) fn group(&self, name: &str) -> io::Result<Group> {
         match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
@@ -89,7 +128,8 @@ impl Cgroups {
             Err(errno) => return Err(errno.into()),
         }
         let fd = open_dir(&self.fd, Path::new(name))?;
-        Ok(Group { fd, name: name.to_owned(), path: format!("{}/{name}", self.path) })
+        let path = format!("{}/{name}", self.path);
+        Ok(Group { fd, name: name.to_owned(), path, applied: Mutex::default() })
     }
 
     /// Removes one group when it is empty, with the empty ones below it.
@@ -98,9 +138,19 @@ impl Cgroups {
         Ok(rustix::fs::unlinkat(&self.fd, &group.name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Removes all groups of this host that are empty, the host's own last.
+    /// Removes all groups of this host that are empty, the host's own last, and goes back to where it came from.
     pub(super) fn remove(&self) -> io::Result<()> {
-        remove_tree(&self.dir)
+        let removed = match remove_tree(&self.dir) {
+            // The launcher was first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        if removed.is_ok()
+            && let Some(parent) = self.controllers.moved_from()
+        {
+            leave_leaf(parent);
+        }
+        removed
     }
 }
 
@@ -110,6 +160,8 @@ pub(super) struct Group {
     fd: OwnedFd,
     name: String,
     path: String,
+    /// The limits written last, in the order of [`Controller::ALL`].
+    applied: Mutex<[Option<u64>; 3]>,
 }
 
 impl Group {
@@ -136,6 +188,56 @@ impl Group {
     /// A descriptor that reports a change of "populated" as `EPOLLPRI`, until it is read again.
     pub(super) fn events(&self) -> io::Result<OwnedFd> {
         Ok(rustix::fs::openat(&self.fd, c"cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    /// Sets the limit of one controller, or takes it away. An error names the file.
+    pub(super) fn limit(
+        &self,
+        controller: Controller,
+        value: Option<u64>,
+    ) -> Result<(), (PathBuf, io::Error)> {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = &mut applied[controller as usize];
+        if *applied == value {
+            return Ok(());
+        }
+        match controller {
+            Controller::Memory => {
+                // A limit of memory that only pushes it into swap slows down the whole machine and limits nothing. There
+                // is no such file on a kernel without swap.
+                match self.set("memory.swap.max", value.map_or("max", |_| "0")) {
+                    Err((_, error)) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => other?,
+                }
+                self.set("memory.max", &value.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string()))?;
+            }
+            Controller::Pids => self.set("pids.max", &value.map_or_else(|| "max".to_owned(), pids_value))?,
+            Controller::Cpu => {
+                let share = value.map_or_else(
+                    || "max 100000".to_owned(),
+                    |millis| {
+                        let CpuQuota { quota_us, period_us } = CpuQuota::of_millis(millis);
+                        format!("{quota_us} {period_us}")
+                    },
+                );
+                self.set("cpu.max", &share)?;
+            }
+        }
+        *applied = value;
+        Ok(())
+    }
+
+    fn set(&self, file: &'static str, value: &str) -> Result<(), (PathBuf, io::Error)> {
+        let write = || {
+            let file = rustix::fs::openat(&self.fd, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+            rustix::io::write(file, value.as_bytes())
+        };
+        write().map(drop).map_err(|errno| (Path::new(&self.path).join(file), errno.into()))
+    }
+
+    /// A descriptor of the counters of memory; a change of one shows as `EPOLLPRI`, until they are read again.
+    pub(super) fn memory_events(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::fs::openat(&self.fd, c"memory.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
     /// Whether that process is in it now.
@@ -218,8 +320,12 @@ fn remove_below(dir: &OwnedFd, depth: u32) {
 
 /// Groups that a dead host of this stack and state folder left under the group this process is in.
 pub(super) fn of_dead_hosts(stack: &StackName, state: u64) -> Vec<PathBuf> {
-    let Some((own_dir, _)) = own_group() else { return Vec::new() };
-    let Ok(entries) = std::fs::read_dir(&own_dir) else { return Vec::new() };
+    own_group().map(|(own_dir, _)| dead_hosts_below(&own_dir, stack, state)).unwrap_or_default()
+}
+
+/// Groups of dead hosts in the folder of one group, of any version.
+pub(super) fn dead_hosts_below(own_dir: &Path, stack: &StackName, state: u64) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(own_dir) else { return Vec::new() };
     let prefix = prefix(stack);
     entries
         .filter_map(|entry| {

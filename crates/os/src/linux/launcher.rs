@@ -13,8 +13,9 @@ mod handed;
 mod orphans;
 
 use std::collections::VecDeque;
-use std::ffi::{c_char, c_int};
+use std::ffi::{OsStr, c_char, c_int};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ pub fn run_launcher_if_asked() {
 /// Who the host is: what is needed to end its trees when it dies.
 struct Hello {
     host_id: String,
-    cgroup_root: Option<PathBuf>,
+    groups: orphans::HostGroups,
 }
 
 /// Makes this process what every new process begins as, so that a new one has less to do.
@@ -138,7 +139,7 @@ impl Launcher {
             End::Goodbye => {}
             End::HostDied => {
                 if let Some(hello) = &self.hello {
-                    orphans::end_trees(&hello.host_id, hello.cgroup_root.as_deref());
+                    orphans::end_trees(&hello.host_id, &hello.groups);
                 }
             }
         }
@@ -188,9 +189,18 @@ impl Launcher {
             Kind::Hello => {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len() - 1]).into_owned();
                 let host_id = text(reader.string().ok_or(())?);
-                let root = text(reader.string().ok_or(())?);
-                let cgroup_root = (!root.is_empty()).then(|| PathBuf::from(root));
-                self.hello = Some(Hello { host_id, cgroup_root });
+                let mut path = || {
+                    reader.string().map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes[..bytes.len() - 1])))
+                };
+                let is_given = |path: &PathBuf| !path.as_os_str().is_empty();
+                let unified = path().ok_or(())?;
+                let back_to = path().ok_or(())?;
+                let groups = orphans::HostGroups {
+                    unified: Some(unified).filter(is_given),
+                    back_to: Some(back_to).filter(is_given),
+                    limits: std::iter::from_fn(path).collect(),
+                };
+                self.hello = Some(Hello { host_id, groups });
                 Ok(None)
             }
             Kind::Launch => self.on_launch(&mut reader).map(|()| None),
@@ -207,6 +217,7 @@ impl Launcher {
         let targets = (0..head.handed).map(|_| reader.u32()).collect::<Option<Vec<u32>>>().ok_or(())?;
         let mut string = || reader.string().map(|text| text.as_ptr().cast::<c_char>()).ok_or(());
         let workdir = string()?;
+        let joins = (0..head.joins).map(|_| string()).collect::<Result<Vec<_>, ()>>()?;
         let candidates = (0..head.candidates).map(|_| string()).collect::<Result<Vec<_>, ()>>()?;
         self.args.clear();
         self.env.clear();
@@ -242,6 +253,9 @@ impl Launcher {
                 handed: handed.moves(),
                 listen_pid: if head.listens { self.listen_pid.digits() } else { std::ptr::null_mut() },
                 open_files: (head.open_files_soft, head.open_files_hard),
+                data_bytes: head.data_bytes,
+                processes: head.processes,
+                joins: &joins,
                 identity: head.switches_user.then_some((head.uid, head.gid)),
                 groups: &groups,
                 workdir,

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use super::cgroup;
 use super::launcher::kill_marked;
 use super::procfs::{self, HostId};
+use super::{cgroup, cgroup1};
 use crate::{Leftover, ProcessesOptions};
 
 /// Rounds of looking and killing, with a pause between: 2 s in all, then what is left is left.
@@ -46,7 +46,7 @@ pub fn end_leftovers_of_earlier_host(options: &ProcessesOptions) -> io::Result<V
         }
         std::thread::sleep(PAUSE);
     }
-    for dir in groups {
+    for dir in groups.into_iter().chain(cgroup1::of_dead_hosts(&options.stack, state)) {
         for _ in 0..ROUNDS {
             if cgroup::remove_tree(&dir).is_ok() {
                 break;

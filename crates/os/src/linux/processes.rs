@@ -12,6 +12,7 @@
 mod adopted;
 mod link;
 mod main_process;
+mod memory;
 mod requests;
 mod settle;
 
@@ -37,10 +38,14 @@ use self::link::{Link, Starter};
 use self::requests::{Groups, Request};
 use super::cgroup::{Cgroups, Group};
 use super::child_signal::ChildSignal;
+use super::confinement::{Confined, Confinement};
 use super::output::Output;
 use super::procfs::HostId;
 use super::wire;
-use crate::{Launch, ProcessEvent, ProcessTrees, ProcessesOptions, ProcessesStartError, UseCgroups};
+use crate::{
+    Launch, LimitStatus, ProcessEvent, ProcessTrees, ProcessesOptions, ProcessesStartError, ResourceLimits,
+    UseCgroups,
+};
 
 /// Most events taken from the kernel at once; the rest comes with the next look.
 const EVENT_BATCH: usize = 256;
@@ -64,6 +69,7 @@ enum Source {
     Status(SpawnId),
     Main(SpawnId),
     Group(SpawnId),
+    Memory(SpawnId),
 }
 
 impl Source {
@@ -77,6 +83,7 @@ impl Source {
             Self::Status(spawn) => (2, spawn.0),
             Self::Main(spawn) => (3, spawn.0),
             Self::Group(spawn) => (4, spawn.0),
+            Self::Memory(spawn) => (5, spawn.0),
         };
         epoll::EventData::new_u64(kind << Self::SPAWN_BITS | spawn)
     }
@@ -89,6 +96,7 @@ impl Source {
             2 => Self::Status(spawn),
             3 => Self::Main(spawn),
             4 => Self::Group(spawn),
+            5 => Self::Memory(spawn),
             _ => return None,
         })
     }
@@ -138,6 +146,8 @@ struct Tree {
     first: Option<Main>,
     /// `None`: kept together by descent and marker.
     group: Option<Arc<Group>>,
+    /// What holds its limits, and tells when memory was short.
+    confined: Confined,
     /// Everything in it is to be killed, until nothing is left.
     killing: bool,
     /// Sweeps made to kill it.
@@ -157,6 +167,7 @@ pub struct Processes {
     launcher_exe: std::path::PathBuf,
     child_signal: ChildSignal,
     cgroups: Option<Cgroups>,
+    confinement: Confinement,
     groups: HashMap<ReplicaId, Groups>,
     host: HostId,
     stack: mainstay_types::StackName,
@@ -171,6 +182,8 @@ pub struct Processes {
     /// When to look at the lingering ones again though no event asks for it, and after how long a wait.
     recheck: Option<Pin<Box<tokio::time::Sleep>>>,
     recheck_wait: Duration,
+    /// When to look who was killed for lack of memory.
+    memory_check: Option<Pin<Box<tokio::time::Sleep>>>,
     /// What needs a sweep; done together at the next poll.
     requests: Vec<Request>,
     news: VecDeque<ProcessEvent<Output>>,
@@ -225,9 +238,10 @@ impl Processes {
             UseCgroups::IfPossible => Cgroups::start(&options.stack, &host).ok(),
             UseCgroups::Never => None,
         };
+        let confinement = Confinement::start(&options.stack, &host, cgroups.as_ref(), options.cgroups);
         let launcher = |source| ProcessesStartError::Launcher { exe: options.launcher_exe.clone(), source };
         let mut starter = Starter::new(&options.launcher_exe).map_err(launcher)?;
-        let hello = wire::encode_hello(&host.to_string(), cgroups.as_ref().map(Cgroups::dir));
+        let hello = wire::encode_hello(&host.to_string(), cgroups.as_ref(), confinement.roots());
         let link = starter.start(&hello).map_err(launcher)?;
         epoll::add(&epoll, link.socket(), Source::Launcher.data(), epoll::EventFlags::IN)
             .map_err(system("watch the launcher"))?;
@@ -244,6 +258,7 @@ impl Processes {
             launcher_exe: options.launcher_exe,
             child_signal,
             cgroups,
+            confinement,
             groups: HashMap::new(),
             host,
             stack: options.stack,
@@ -254,6 +269,7 @@ impl Processes {
             lingering: BTreeSet::new(),
             recheck: None,
             recheck_wait: Duration::ZERO,
+            memory_check: None,
             requests: Vec::new(),
             news: VecDeque::new(),
             notices: Vec::new(),
@@ -269,6 +285,13 @@ impl Processes {
     #[must_use]
     pub const fn uses_cgroups(&self) -> bool {
         self.cgroups.is_some()
+    }
+
+    /// Which of these limits are in force here, and by what: the same for every start of this host. `switches_user`: the
+    /// service runs as another user than the host, and not as root.
+    #[must_use]
+    pub fn limits_in_force(&self, limits: &ResourceLimits, switches_user: bool) -> Vec<LimitStatus> {
+        self.confinement.in_force(limits, switches_user)
     }
 
     /// The main process of a start, for [`crate::tree_usage`] and for people; `None` before it runs and after its end.
@@ -302,6 +325,13 @@ impl Processes {
         std::mem::take(&mut self.notices)
     }
 
+    /// Whether [`Processes::take_notices`] has something to give. Notices come without news: whoever waits for events
+    /// asks this after each `Pending`.
+    #[must_use]
+    pub const fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
     /// Ends the launcher in peace and removes what was made in the control group file system. Trees that still live are
     /// left alone: end them first.
     #[expect(clippy::unused_async, reason = "waiting for the launcher is short today; callers need not care")]
@@ -313,6 +343,12 @@ impl Processes {
         }
         self.refresh_adopted();
         self.groups.clear();
+        if let Err((dir, error)) = self.confinement.remove() {
+            let dir = dir.display();
+            self.notices.push(format!(
+                "cannot remove the control group {dir}: {error}: processes may still be in it"
+            ));
+        }
         if let Some(cgroups) = self.cgroups.take()
             && let Err(error) = cgroups.remove()
         {
@@ -374,6 +410,7 @@ impl Processes {
                 Some(Source::Status(spawn)) => self.on_status(spawn),
                 Some(Source::Main(spawn)) => ended.push(spawn),
                 Some(Source::Group(spawn)) => self.on_group_change(spawn),
+                Some(Source::Memory(spawn)) => self.on_memory_event(spawn),
                 None => {}
             }
         }
@@ -427,6 +464,11 @@ impl ProcessTrees for Processes {
                 self.settle(&[], true);
                 continue;
             }
+            if let Some(check) = &mut self.memory_check
+                && check.as_mut().poll(cx).is_ready()
+            {
+                self.look_for_memory_kills();
+            }
             match self.epoll.poll_read_ready(cx) {
                 Poll::Pending => {
                     self.waker = Some(cx.waker().clone());
@@ -456,6 +498,7 @@ impl Drop for Processes {
                 link::reap(&main.pidfd);
             }
         }
+        let _ = self.confinement.remove();
         if let Some(cgroups) = &self.cgroups {
             let _ = cgroups.remove();
         }

@@ -61,6 +61,27 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
     stat_at(&proc, pid, &mut [0; 1024])
 }
 
+/// Whether a process is on its way to its end: it has been sent SIGKILL, or is already being taken apart, which takes a
+/// while for one with much memory.
+pub(super) fn is_ending(pid: u32) -> bool {
+    /// linux/sched.h.
+    const PF_EXITING: u64 = 0x4;
+    /// Of a mask of signals, in which signal 1 is the first bit.
+    const SIGKILL_BIT: u64 = 1 << 8;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let is_sent = ["SigPnd:", "ShdPnd:"].iter().any(|name| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(|mask| mask & SIGKILL_BIT != 0)
+    });
+    // After the look for the signal, which is taken off when the end begins.
+    let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // `state` is field 3 in proc(5) and the first here, `flags` is 9.
+    let flags =
+        line.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok());
+    is_sent || flags.is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
 fn open_proc() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }

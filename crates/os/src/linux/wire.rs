@@ -3,9 +3,10 @@
 //!
 //! ```text
 //!  host ──► launcher   length u32 (of all that follows), kind u32, then
-//!     Hello   (1)      strings: host id, cgroup root or empty
-//!     Launch  (2)      LaunchHead, groups u32…, handed targets u32…, strings: workdir, candidates…, arguments…,
-//!                      environment… with the descriptors of its control group, where it has one, and of all handed
+//!     Hello   (1)      strings: host id, cgroup root or empty, group to go back to or empty, groups of version 1…
+//!     Launch  (2)      LaunchHead, groups u32…, handed targets u32…, strings: workdir, groups to enter…, candidates…,
+//!                      arguments…, environment… with the descriptors of its control group, where it has one, and of
+//!                      all handed
 //!     Goodbye (3)      nothing
 //!  launcher ──► host   Reply, with four descriptors when there is a process: pidfd, stdout, stderr, status
 //!  child ──► host      over its status pipe, only when it fails: Failure
@@ -18,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use mainstay_types::{LaunchFailure, LaunchStep};
 
+use super::cgroup::Cgroups;
+use super::confinement::Confined;
 use crate::Launch;
 
 /// Longest frame either side accepts, in bytes. The kernel takes at most 6 MiB of arguments and environment
@@ -49,6 +52,9 @@ impl Kind {
     }
 }
 
+/// Stands for no limit of its own.
+pub(super) const UNLIMITED: u64 = u64::MAX;
+
 /// The numbers of one launch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct LaunchHead {
@@ -58,6 +64,12 @@ pub(super) struct LaunchHead {
     pub open_files_soft: u64,
     /// RLIMIT_NOFILE.
     pub open_files_hard: u64,
+    /// RLIMIT_DATA; [`UNLIMITED`] leaves what is inherited.
+    pub data_bytes: u64,
+    /// RLIMIT_NPROC; the same.
+    pub processes: u64,
+    /// Control groups of version 1 to enter.
+    pub joins: u32,
     /// A descriptor of a control group comes with the frame.
     pub in_cgroup: bool,
     /// User, group and the groups that follow apply.
@@ -178,10 +190,21 @@ pub(super) fn candidates_on(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBu
 }
 
 /// A frame that says who the host is: first word on every connection.
-pub(super) fn encode_hello(host_id: &str, cgroup_root: Option<&Path>) -> Vec<u8> {
+pub(super) fn encode_hello<'a>(
+    host_id: &str,
+    cgroups: Option<&Cgroups>,
+    limit_roots: impl Iterator<Item = &'a Path>,
+) -> Vec<u8> {
     let mut frame = Writer::new(Kind::Hello);
     frame.string(host_id.as_bytes());
-    frame.string(cgroup_root.map_or(&[], |root| root.as_os_str().as_bytes()));
+    let root = cgroups.map(Cgroups::dir);
+    let back_to = cgroups.and_then(|cgroups| cgroups.controllers().moved_from());
+    for path in [root, back_to] {
+        frame.string(path.map_or(&[], |path| path.as_os_str().as_bytes()));
+    }
+    for root in limit_roots {
+        frame.string(root.as_os_str().as_bytes());
+    }
     frame.finish()
 }
 
@@ -196,6 +219,7 @@ pub(super) fn encode_launch(
     launch: &Launch,
     marker: &str,
     open_files: (u64, u64),
+    confined: &Confined,
     in_cgroup: bool,
 ) -> Result<Vec<u8>, LaunchFailure> {
     let refuse = |step, path: Option<PathBuf>, errno, message: &str| LaunchFailure {
@@ -223,6 +247,9 @@ pub(super) fn encode_launch(
         token,
         open_files_soft: open_files.0,
         open_files_hard: open_files.1,
+        data_bytes: confined.rlimits.data.unwrap_or(UNLIMITED),
+        processes: confined.rlimits.processes.unwrap_or(UNLIMITED),
+        joins: count(confined.groups.len()),
         in_cgroup,
         switches_user: launch.identity.is_some(),
         uid: launch.identity.as_ref().map_or(0, |identity| identity.uid),
@@ -243,6 +270,9 @@ pub(super) fn encode_launch(
         frame.u32(handed.target);
     }
     frame.string(launch.workdir.as_os_str().as_bytes());
+    for group in &confined.groups {
+        frame.string(group.entrance().as_os_str().as_bytes());
+    }
     for candidate in &candidates {
         frame.string(candidate.as_os_str().as_bytes());
     }
@@ -300,6 +330,9 @@ impl Writer {
         self.u64(head.token);
         self.u64(head.open_files_soft);
         self.u64(head.open_files_hard);
+        self.u64(head.data_bytes);
+        self.u64(head.processes);
+        self.u32(head.joins);
         let flags = [head.in_cgroup, head.switches_user, head.listens];
         self.u32((0..).zip(flags).fold(0, |bits, (place, flag)| bits | u32::from(flag) << place));
         for number in [head.uid, head.gid, head.groups, head.handed, head.candidates, head.args, head.env] {
@@ -340,11 +373,15 @@ impl<'a> Reader<'a> {
 
     pub(super) fn head(&mut self) -> Option<LaunchHead> {
         let (token, open_files_soft, open_files_hard) = (self.u64()?, self.u64()?, self.u64()?);
+        let (data_bytes, processes, joins) = (self.u64()?, self.u64()?, self.u32()?);
         let flags = self.u32()?;
         Some(LaunchHead {
             token,
             open_files_soft,
             open_files_hard,
+            data_bytes,
+            processes,
+            joins,
             in_cgroup: flags & 1 != 0,
             switches_user: flags & 2 != 0,
             uid: self.u32()?,
@@ -363,6 +400,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
     use crate::Identity;
+    use crate::linux::confinement::Rlimits;
 
     #[test]
     fn a_launch_survives_the_wire() {
@@ -376,12 +414,15 @@ mod tests {
             handed: Vec::new(),
             listen_names: Vec::new(),
         };
-        let frame = encode_launch(77, &launch, "M=1", (3, 4), true).unwrap();
+        let rlimits = Rlimits { data: Some(5), processes: None };
+        let confined = Confined { rlimits, ..Confined::default() };
+        let frame = encode_launch(77, &launch, "M=1", (3, 4), &confined, true).unwrap();
         let mut reader = Reader(&frame);
         assert_eq!(reader.u32().unwrap() as usize, frame.len() - 4);
         assert_eq!(Kind::from_number(reader.u32().unwrap()), Some(Kind::Launch));
         let head = reader.head().unwrap();
         assert_eq!((head.token, head.open_files_soft, head.open_files_hard), (77, 3, 4));
+        assert_eq!((head.data_bytes, head.processes, head.joins), (5, UNLIMITED, 0));
         assert_eq!((head.in_cgroup, head.switches_user, head.uid, head.gid), (true, true, 7, 8));
         assert_eq!((reader.u32(), reader.u32()), (Some(8), Some(9)));
         let mut strings = Vec::new();
@@ -406,8 +447,10 @@ mod tests {
             handed: Vec::new(),
             listen_names: Vec::new(),
         };
-        let refused = |launch: Launch| encode_launch(1, &launch, "M=1", (1, 1), false).unwrap_err().errno;
-        assert!(encode_launch(1, &good, "M=1", (1, 1), false).is_ok());
+        let refused = |launch: Launch| {
+            encode_launch(1, &launch, "M=1", (1, 1), &Confined::default(), false).unwrap_err().errno
+        };
+        assert!(encode_launch(1, &good, "M=1", (1, 1), &Confined::default(), false).is_ok());
         assert_eq!(refused(Launch { program: "".into(), ..good.clone() }), 0);
         assert_eq!(refused(Launch { args: vec!["a\0b".into()], ..good.clone() }), libc::EINVAL);
         assert_eq!(refused(Launch { args: vec!["x".repeat(MAX_FRAME_BYTES).into()], ..good }), libc::E2BIG);

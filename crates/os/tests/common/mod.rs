@@ -246,7 +246,12 @@ impl Host {
     }
 
     pub(crate) fn shutdown(mut self) {
-        let Self { processes, runtime, .. } = &mut self;
+        self.close();
+    }
+
+    /// Shuts down, and keeps other hosts away until this is dropped.
+    pub(crate) fn close(&mut self) {
+        let Self { processes, runtime, .. } = self;
         runtime.block_on(processes.shutdown());
         assert_eq!(processes.take_notices(), Vec::<String>::new());
     }

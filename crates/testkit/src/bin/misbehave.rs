@@ -21,6 +21,9 @@ misbehave env                            writes its environment, sorted
 misbehave print TEXT...                  writes it
 misbehave crash                          aborts
 misbehave fork-storm N                   N generations of children, each leaving the next one behind
+misbehave fork-bomb                      every process of it starts more, for ever; 'refused' when that fails first
+misbehave eat-memory MIB [--in-child]    uses that much, itself or in a child, and waits; 'refused' and 1 when it cannot
+misbehave burn                           uses all the processor time of one core
 misbehave http PORT [--fail-after N] [--status CODE] [--ready-after MS]
 ";
 
@@ -63,6 +66,9 @@ fn act(words: &[&str]) -> io::Result<u8> {
         }
         ["crash"] => std::process::abort(),
         ["fork-storm", generations] => fork_storm(number(generations)?),
+        ["fork-bomb"] => fork_bomb(),
+        ["eat-memory", mebibytes, rest @ ..] => eat_memory(mebibytes, rest.contains(&"--in-child")),
+        ["burn"] => burn(),
         ["http", port, rest @ ..] => http(number(port)?, rest),
         ["help"] => {
             print!("{HELP}");
@@ -175,6 +181,58 @@ fn env() -> io::Result<u8> {
 fn fork_storm(generations: u64) -> io::Result<u8> {
     if generations > 0 {
         silent(&mut own_in_session(&["fork-storm", &(generations - 1).to_string()])).spawn()?;
+    }
+    Ok(0)
+}
+
+/// Only a limit of processes bounds it; the one that started it must have set one.
+fn fork_bomb() -> io::Result<u8> {
+    let end = Instant::now() + LONGEST_LIFE;
+    let mut children = Vec::new();
+    let mut refused = false;
+    while Instant::now() < end {
+        match silent(&mut own(&["fork-bomb"])).spawn() {
+            Ok(child) => children.push(child),
+            Err(_) => {
+                if !refused {
+                    println!("refused");
+                    refused = true;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn eat_memory(mebibytes: &str, in_child: bool) -> io::Result<u8> {
+    if in_child {
+        let status = silent(&mut own(&["eat-memory", mebibytes])).status()?;
+        println!("the child ended: {status}");
+        return Ok(sleep());
+    }
+    let mut eaten: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..number(mebibytes)? {
+        let mut piece = Vec::new();
+        if piece.try_reserve_exact(1 << 20).is_err() {
+            println!("refused");
+            return Ok(1);
+        }
+        // Written, so that there is memory behind it.
+        for _ in 0..256 {
+            piece.extend_from_slice(&[1; 4096]);
+        }
+        eaten.push(piece);
+    }
+    println!("eaten");
+    Ok(sleep())
+}
+
+fn burn() -> io::Result<u8> {
+    let end = Instant::now() + LONGEST_LIFE;
+    println!("ready");
+    while Instant::now() < end {
+        std::hint::spin_loop();
     }
     Ok(0)
 }

@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 
 use mainstay_types::LaunchStep;
 
-use crate::linux::wire::{Failure, step_number};
+use crate::linux::wire::{Failure, UNLIMITED, step_number};
 
 /// Everything the new process needs, prepared so that it has nothing to compute. Strings end with a zero byte.
 pub(super) struct ChildPlan<'a> {
@@ -23,6 +23,11 @@ pub(super) struct ChildPlan<'a> {
     pub listen_pid: *mut u8,
     /// RLIMIT_NOFILE, soft and hard.
     pub open_files: (u64, u64),
+    /// RLIMIT_DATA and RLIMIT_NPROC, soft and hard alike.
+    pub data_bytes: u64,
+    pub processes: u64,
+    /// The `cgroup.procs` of version 1 groups to enter.
+    pub joins: &'a [*const c_char],
     /// User and group to become; `groups` apply with it.
     pub identity: Option<(u32, u32)>,
     pub groups: &'a [u32],
@@ -52,9 +57,20 @@ pub(super) fn become_program(plan: &ChildPlan<'_>) -> ! {
         // SAFETY: getpid(2) takes no arguments.
         write_pid(plan.listen_pid, unsafe { libc::getpid() });
     }
+    // While there is room for one more descriptor.
+    for entrance in plan.joins {
+        enter_group(plan, *entrance);
+    }
     let limit = libc::rlimit { rlim_cur: plan.open_files.0, rlim_max: plan.open_files.1 };
     // SAFETY: setrlimit(2) reads one struct that lives here.
     check(plan, LaunchStep::Limits, unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }.into());
+    for (resource, value) in [(libc::RLIMIT_DATA, plan.data_bytes), (libc::RLIMIT_NPROC, plan.processes)] {
+        if value != UNLIMITED {
+            let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+            // SAFETY: as above.
+            check(plan, LaunchStep::Limits, unsafe { libc::setrlimit(resource, &raw const limit) }.into());
+        }
+    }
     if let Some((uid, gid)) = plan.identity {
         // The raw calls: the library's versions go round all threads, of which there are none.
         // SAFETY: setgroups(2) reads `len` numbers from the slice.
@@ -69,6 +85,17 @@ pub(super) fn become_program(plan: &ChildPlan<'_>) -> ! {
     // SAFETY: chdir(2) reads a string that ends with zero.
     check(plan, LaunchStep::Workdir, unsafe { libc::chdir(plan.workdir) }.into());
     execute(plan)
+}
+
+/// Enters a control group of version 1: 0 is the writer itself. What it starts later is born inside.
+fn enter_group(plan: &ChildPlan<'_>, entrance: *const c_char) {
+    // SAFETY: open(2) reads a string that ends with zero.
+    let file = unsafe { libc::open(entrance, libc::O_WRONLY | libc::O_CLOEXEC) };
+    check(plan, LaunchStep::Cgroup, file.into());
+    // SAFETY: write(2) reads one byte that lives as long as the program.
+    check(plan, LaunchStep::Cgroup, unsafe { libc::write(file, b"0".as_ptr().cast(), 1) } as c_long);
+    // SAFETY: close(2) of the descriptor opened above.
+    unsafe { libc::close(file) };
 }
 
 /// Most digits of a pid: pid_t is a positive 32-bit number.

@@ -2,12 +2,13 @@
 //! nothing runs twice after the host comes back.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::linux::cgroup;
+use crate::linux::controllers::leave_leaf;
 use crate::linux::procfs::{Marked, Marker, Owner, Stat, Table, marked, open_verified};
 
 /// Rounds of looking and killing, with a pause between them: 5 s in all. A tree that still forks faster than that is
@@ -15,8 +16,19 @@ use crate::linux::procfs::{Marked, Marker, Owner, Stat, Table, marked, open_veri
 const ROUNDS: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Ends all of it: control groups by the kernel, everything else by its marker and by descent.
-pub(super) fn end_trees(host_id: &str, cgroup_root: Option<&Path>) {
+/// The control groups that a host made.
+pub(super) struct HostGroups {
+    /// The parent of those of version 2.
+    pub unified: Option<PathBuf>,
+    /// The group that the host, and this launcher with it, left for a leaf below.
+    pub back_to: Option<PathBuf>,
+    /// The parents of those of version 1.
+    pub limits: Vec<PathBuf>,
+}
+
+/// Ends all of it: control groups by the kernel, everything else by its marker and by descent. Leaves no group behind.
+pub(super) fn end_trees(host_id: &str, groups: &HostGroups) {
+    let cgroup_root = groups.unified.as_ref();
     if let Some(root) = cgroup_root {
         let _ = cgroup::kill(root);
     }
@@ -27,14 +39,18 @@ pub(super) fn end_trees(host_id: &str, cgroup_root: Option<&Path>) {
         }
         std::thread::sleep(PAUSE);
     }
-    if let Some(root) = cgroup_root {
+    for root in cgroup_root.into_iter().chain(groups.limits.iter().filter(|root| root.exists())) {
         for _ in 0..ROUNDS {
+            // Version 1 has nothing to kill by, and what was in its groups has been killed above.
             let _ = cgroup::kill(root);
             if cgroup::remove_tree(root).is_ok() {
                 break;
             }
             std::thread::sleep(PAUSE);
         }
+    }
+    if let Some(group) = &groups.back_to {
+        leave_leaf(group);
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::adopted::owner_of;
 use super::{Processes, Source, Tree, TreeState};
-use crate::linux::cgroup::{Cgroups, Group};
+use crate::linux::cgroup::{Cgroups, Group, replica_group_name};
 use crate::linux::explain::failure_of;
 use crate::linux::handing;
 use crate::linux::procfs::{MARKER, Owner, Stat, Table, open_verified, to_pid};
@@ -36,11 +36,7 @@ impl Groups {
             return Ok(Arc::clone(free));
         }
         self.retired.retain(|group| Arc::strong_count(group) > 1 || cgroups.remove_group(group).is_err());
-        let name = match self.made {
-            0 => format!("{}.{}", replica.service, replica.index),
-            more => format!("{}.{}-{more}", replica.service, replica.index),
-        };
-        let group = Arc::new(cgroups.group(&name)?);
+        let group = Arc::new(cgroups.group(&replica_group_name(replica, self.made))?);
         self.made += 1;
         self.usable.push(Arc::clone(&group));
         Ok(group)
@@ -70,8 +66,19 @@ impl Processes {
             format!("{MARKER}={}/{}.{}/{spawn}/{}", self.stack, replica.service, replica.index, self.host);
         let open_files = launch.limits.open_files.map_or(self.open_files, |limit| (limit, limit));
         let group = self.free_group(replica);
-        let frame = match wire::encode_launch(spawn.0, &launch, &marker, open_files, group.is_some()) {
-            Ok(frame) => frame,
+        let confined = self.confinement.prepare(
+            replica,
+            &launch.limits,
+            launch.identity.as_ref().is_some_and(|identity| identity.uid != 0),
+            self.cgroups.as_mut(),
+            group.as_deref(),
+        );
+        let encoded = confined.and_then(|confined| {
+            wire::encode_launch(spawn.0, &launch, &marker, open_files, &confined, group.is_some())
+                .map(|frame| (frame, confined))
+        });
+        let (frame, confined) = match encoded {
+            Ok(encoded) => encoded,
             Err(failure) => return self.announce(ProcessEvent::LaunchFailed { spawn, failure }),
         };
         if self.link.is_none()
@@ -89,10 +96,12 @@ impl Processes {
             state: TreeState::Asked { signals: Vec::new(), killed: false },
             first: None,
             group: group.clone(),
+            confined,
             killing: false,
             rounds: 0,
         };
         self.trees.insert(spawn, tree);
+        self.watch_memory(spawn);
         if let Some(link) = &mut self.link {
             link.send(frame, group, handed);
             self.watch_link();

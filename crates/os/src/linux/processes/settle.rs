@@ -207,6 +207,7 @@ impl Processes {
                 }
                 // Not ended after all: the source stays readable until it is.
                 let Some(exit) = exit_of(main, options) else { return };
+                let exit = self.recognise_memory_kill(spawn, exit);
                 let leftovers = u32::try_from(left).unwrap_or(u32::MAX);
                 self.news.push_back(ProcessEvent::Exited { spawn, exit, leftovers });
                 if left == 0 {
