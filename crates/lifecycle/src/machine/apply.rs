@@ -218,7 +218,8 @@ impl StackMachine {
                     }
                 }
             }
-            slot.replicas.resize_with(service.replicas as usize, Replica::new);
+            let joining = slot.wanted == Wanted::Up && slot.holds.ready && !slot.replicas.is_empty();
+            slot.replicas.resize_with(service.replicas as usize, || Replica { joining, ..Replica::new() });
             slot.retired = 0;
             self.slots.push(slot);
         }
