@@ -14,12 +14,15 @@
 //! |---|---|---|
 //! | Up | waiting, starting, backoff | on its way |
 //! | Up | ready, unready | as it should be, or nearly |
-//! | Up | stopping | restarting: a command, a probe, leftovers of an exit, or what runs after one |
+//! | Up | stopping | restarting: a command, a probe, a gate that was lost, leftovers of an exit, or what runs after one |
 //! | Up | stopped, completed, failed | its policy has ended it |
 //! | Down | starting, ready, unready | waits for its dependents to end |
 //! | Down | stopping | on its way |
 //! | Down | stopped, completed, failed | as it should be |
 //! | Down | waiting, backoff | never seen from outside: ends at once |
+//!
+//! A changed file (`apply.rs`) takes the place of the stack when what it takes away has ended; until then a replica beyond
+//! a smaller number is wanted down although its service is wanted up.
 //!
 //! Work per event is in proportion to what the event changes: each service counts its shut gates and the dependents
 //! that still hold up its stop, and a change pushes exactly the services it concerns to a queue.
