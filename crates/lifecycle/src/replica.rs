@@ -53,6 +53,9 @@ pub(crate) struct Replica {
     pub(crate) status_text: Option<String>,
     /// What its program said before the news of its launch; at most [`EARLY_NEWS`].
     pub(crate) early: Vec<Event>,
+    /// Whether it came with a changed file to a service that was ready, and has not come up yet: until then nobody
+    /// counts on it.
+    pub(crate) joining: bool,
     /// A tree that outlived its kill; nothing is launched while it is there.
     pub(crate) held: Option<Held>,
     /// As it stands in the machine's index of deadlines.
@@ -228,6 +231,7 @@ impl Replica {
             tries: Tries::default(),
             status_text: None,
             early: Vec::new(),
+            joining: false,
             held: None,
             deadline: None,
         }
