@@ -27,7 +27,10 @@ pub use follow::Followed;
 
 use crate::query::Target;
 use crate::route::Route;
-use crate::{CommandOptions, CommandReply, Event, EventsQuery, LogEntry, LogsQuery, Problem, Status, Verb};
+use crate::{
+    CommandOptions, CommandReply, Event, EventsQuery, LogEntry, LogsQuery, Problem, ReloadOptions,
+    ReloadReply, Status, Verb,
+};
 
 /// How long a host may take to answer what it answers from memory or with one look into its records. For a command
 /// that waits, this is added to its own time.
@@ -128,6 +131,15 @@ impl Client {
             CommandOptions { wait: true, timeout } => timeout.map(|wait| wait.saturating_add(ANSWER_TIMEOUT)),
         };
         self.json(route, Target::of_service(route, service).command(options), limit).await
+    }
+
+    /// Has the host read its file again and apply what changed, or tell what it would do.
+    pub async fn reload(&self, options: &ReloadOptions) -> Result<ReloadReply, ClientError> {
+        let limit = match options.command {
+            CommandOptions { wait: false, .. } => Some(ANSWER_TIMEOUT),
+            CommandOptions { wait: true, timeout } => timeout.map(|wait| wait.saturating_add(ANSWER_TIMEOUT)),
+        };
+        self.json(Route::Reload, Target::new(Route::Reload).reload(options), limit).await
     }
 
     /// Events of the record, oldest first.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::BoxStream;
 use mainstay_types::Timestamp;
 
-use crate::{CommandReply, Event, LogEntry, OutputStream, Problem, Status};
+use crate::{CommandReply, Event, LogEntry, OutputStream, Problem, ReloadReply, Status};
 
 /// Events as they happen. It ends when the host does.
 pub type EventStream = BoxStream<'static, Event>;
@@ -28,6 +28,9 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
         verb: Verb,
         options: CommandOptions,
     ) -> impl Future<Output = Result<CommandReply, Problem>> + Send;
+
+    /// Reads the file again and applies what changed, or only tells what it would do.
+    fn reload(&self, options: ReloadOptions) -> impl Future<Output = Result<ReloadReply, Problem>> + Send;
 
     /// Events of the record, oldest first.
     fn events(&self, query: EventsQuery) -> impl Future<Output = Result<Vec<Event>, Problem>> + Send;
@@ -111,6 +114,15 @@ pub struct CommandOptions {
     pub wait: bool,
     /// With `wait`: after this time the answer is `timed_out`; `None` waits for as long as it takes.
     pub timeout: Option<Duration>,
+}
+
+/// How a changed file is to be applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReloadOptions {
+    /// Only tell what would be done.
+    pub dry_run: bool,
+    /// How to wait for it.
+    pub command: CommandOptions,
 }
 
 /// Which events.

@@ -18,13 +18,15 @@ mod shapes;
 
 pub use client::{Client, ClientError, Followed};
 pub use control::{
-    CommandOptions, ControlPlane, EventStream, EventsQuery, LogStream, LogsQuery, ParseVerbError, Verb,
+    CommandOptions, ControlPlane, EventStream, EventsQuery, LogStream, LogsQuery, ParseVerbError,
+    ReloadOptions, Verb,
 };
 pub use openapi::openapi;
 pub use problem::{Problem, ProblemKind};
 pub use router::router;
 pub use server::{MAX_CONNECTIONS, Notice, serve, serve_with_notices};
 pub use shapes::{
-    CommandOutcome, CommandReply, Event, EventKind, ExitInfo, HostStatus, LastExit, LogEntry, OutputStream,
-    ReplicaStatus, ServiceKind, ServiceStatus, Status,
+    CommandOutcome, CommandReply, Event, EventKind, ExitInfo, FileStatus, HostStatus, LastExit, LimitStatus,
+    ListenStatus, LogEntry, OutputStream, Plan, PlanAction, PlanKey, PlanService, ReloadReply, ReplicaStatus,
+    ServiceKind, ServiceStatus, Status,
 };

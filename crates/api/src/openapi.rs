@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::problem::PROBLEM_JSON;
 use crate::route::{Method, Parameter, ParameterKind, Route};
-use crate::{CommandReply, Event, LogEntry, Problem, Status};
+use crate::{CommandReply, Event, LogEntry, Problem, ReloadReply, Status};
 
 /// The OpenAPI 3.1 document of the API.
 #[must_use]
@@ -50,6 +50,10 @@ fn operation(route: Route) -> Value {
             add(&mut responses, "200", "how the command ended", json_of::<CommandReply>());
             add(&mut responses, "202", "the command is taken", json_of::<CommandReply>());
         }
+        Route::Reload => {
+            add(&mut responses, "200", "how it ended, or the plan", json_of::<ReloadReply>());
+            add(&mut responses, "202", "the changed file is taken", json_of::<ReloadReply>());
+        }
         Route::Events => {
             add(&mut responses, "200", "the events; or each as it happens", list_or_stream::<Event>());
         }
@@ -81,6 +85,7 @@ fn operation_id(route: Route) -> &'static str {
     match route {
         Route::Status => "status",
         Route::Command(verb) => verb.as_str(),
+        Route::Reload => "reload-file",
         Route::Events => "events",
         Route::Logs => "logs",
         Route::Metrics => "metrics",
@@ -139,6 +144,7 @@ fn schemas() -> Map<String, Value> {
     }
     collect::<Status>(&mut found);
     collect::<CommandReply>(&mut found);
+    collect::<ReloadReply>(&mut found);
     collect::<Event>(&mut found);
     collect::<LogEntry>(&mut found);
     collect::<Problem>(&mut found);

@@ -63,7 +63,9 @@ impl Problem {
     pub fn exit_code(&self) -> ExitCode {
         match self.known_kind() {
             Some(ProblemKind::NoSuchService) => ExitCode::NotFound,
-            Some(ProblemKind::BadRequest | ProblemKind::BodyTooLarge) => ExitCode::Usage,
+            Some(ProblemKind::BadRequest | ProblemKind::BodyTooLarge | ProblemKind::InvalidFile) => {
+                ExitCode::Usage
+            }
             Some(ProblemKind::NotPermitted) => ExitCode::NotPermitted,
             Some(
                 ProblemKind::NoSuchRoute
@@ -114,6 +116,8 @@ pub enum ProblemKind {
     BodyTooLarge,
     /// No service of that name.
     NoSuchService,
+    /// The stack's file is not valid; what runs goes on as it was.
+    InvalidFile,
     /// The asker may not.
     NotPermitted,
     /// It cannot be done in the present state: a start while the host stops, say.
@@ -128,12 +132,13 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoSuchRoute,
         Self::MethodNotAllowed,
         Self::BadRequest,
         Self::BodyTooLarge,
         Self::NoSuchService,
+        Self::InvalidFile,
         Self::NotPermitted,
         Self::Conflict,
         Self::NotSupported,
@@ -150,6 +155,7 @@ impl ProblemKind {
             Self::BadRequest => "urn:mainstay:problem:bad-request",
             Self::BodyTooLarge => "urn:mainstay:problem:body-too-large",
             Self::NoSuchService => "urn:mainstay:problem:no-such-service",
+            Self::InvalidFile => "urn:mainstay:problem:invalid-file",
             Self::NotPermitted => "urn:mainstay:problem:not-permitted",
             Self::Conflict => "urn:mainstay:problem:conflict",
             Self::NotSupported => "urn:mainstay:problem:not-supported",
@@ -167,6 +173,7 @@ impl ProblemKind {
             Self::BadRequest => "the request does not read",
             Self::BodyTooLarge => "the body is too large",
             Self::NoSuchService => "no such service",
+            Self::InvalidFile => "the file is not valid",
             Self::NotPermitted => "not permitted",
             Self::Conflict => "not possible in the present state",
             Self::NotSupported => "not supported yet",
@@ -183,6 +190,8 @@ impl ProblemKind {
             Self::MethodNotAllowed => 405,
             Self::BadRequest => 400,
             Self::BodyTooLarge => 413,
+            // RFC 9110, 15.5.21: understood, and not to be processed.
+            Self::InvalidFile => 422,
             Self::NotPermitted => 403,
             Self::Conflict => 409,
             Self::NotSupported => 501,

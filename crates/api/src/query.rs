@@ -6,10 +6,10 @@ use mainstay_types::{Timestamp, parse_duration};
 
 use crate::problem::nearest;
 use crate::route::{
-    AFTER_ID, EVENT_SERVICE, FOLLOW, GREP, LAST, LIMIT, LOG_SERVICE, Parameter, ParameterKind, Route, SINCE,
-    STREAM, TIMEOUT, UNTIL, WAIT,
+    AFTER_ID, DRY_RUN, EVENT_SERVICE, FOLLOW, GREP, LAST, LIMIT, LOG_SERVICE, Parameter, ParameterKind,
+    Route, SINCE, STREAM, TIMEOUT, UNTIL, WAIT,
 };
-use crate::{CommandOptions, EventsQuery, LogsQuery, Problem, ProblemKind};
+use crate::{CommandOptions, EventsQuery, LogsQuery, Problem, ProblemKind, ReloadOptions};
 
 /// The query of one request, its names checked against the route's parameters.
 pub(crate) struct Pairs(Vec<(String, String)>);
@@ -87,6 +87,10 @@ impl Pairs {
         Ok(CommandOptions { wait, timeout })
     }
 
+    pub(crate) fn reload(&self) -> Result<ReloadOptions, Problem> {
+        Ok(ReloadOptions { dry_run: self.flag(&DRY_RUN)?, command: self.command()? })
+    }
+
     pub(crate) fn events(&self) -> Result<EventsQuery, Problem> {
         Ok(EventsQuery {
             after_id: self.integer(&AFTER_ID)?,
@@ -126,6 +130,13 @@ impl Target {
     /// The target of a command for this service.
     pub(crate) fn of_service(route: Route, service: &str) -> Self {
         Self(route.path().replace("{name}", &encoded(service)))
+    }
+
+    pub(crate) fn reload(mut self, options: &ReloadOptions) -> Self {
+        if options.dry_run {
+            self.add(&DRY_RUN, "true");
+        }
+        self.command(&options.command)
     }
 
     pub(crate) fn command(mut self, options: &CommandOptions) -> Self {
@@ -274,6 +285,7 @@ mod tests {
                 Route::Events => pairs.events().map(drop),
                 Route::Logs => pairs.logs().and(pairs.follow()).map(drop),
                 Route::Command(_) => pairs.command().map(drop),
+                Route::Reload => pairs.reload().map(drop),
                 Route::Status | Route::Metrics | Route::Healthz | Route::Readyz | Route::OpenApi => Ok(()),
             });
             let problem = answer.unwrap_err();

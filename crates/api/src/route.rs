@@ -7,6 +7,7 @@ use crate::Verb;
 pub(crate) enum Route {
     Status,
     Command(Verb),
+    Reload,
     Events,
     Logs,
     Metrics,
@@ -68,6 +69,11 @@ pub(crate) const TIMEOUT: Parameter = Parameter {
     kind: ParameterKind::Duration,
     doc: "with wait: after this time (10s, 2m) the answer is timed_out, and the host goes on",
 };
+pub(crate) const DRY_RUN: Parameter = Parameter {
+    name: "dry_run",
+    kind: ParameterKind::Flag,
+    doc: "only tell what would be done; nothing is changed",
+};
 pub(crate) const FOLLOW: Parameter = Parameter {
     name: "follow",
     kind: ParameterKind::Flag,
@@ -109,12 +115,13 @@ pub(crate) const STREAM: Parameter = Parameter {
 
 impl Route {
     /// All routes.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Status,
         Self::Command(Verb::Start),
         Self::Command(Verb::Stop),
         Self::Command(Verb::Restart),
         Self::Command(Verb::Reload),
+        Self::Reload,
         Self::Events,
         Self::Logs,
         Self::Metrics,
@@ -131,6 +138,7 @@ impl Route {
             Self::Command(Verb::Stop) => "/v1/services/{name}/stop",
             Self::Command(Verb::Restart) => "/v1/services/{name}/restart",
             Self::Command(Verb::Reload) => "/v1/services/{name}/reload",
+            Self::Reload => "/v1/reload",
             Self::Events => "/v1/events",
             Self::Logs => "/v1/logs",
             Self::Metrics => "/metrics",
@@ -142,7 +150,7 @@ impl Route {
 
     pub(crate) const fn method(self) -> Method {
         match self {
-            Self::Command(_) => Method::Post,
+            Self::Command(_) | Self::Reload => Method::Post,
             Self::Status
             | Self::Events
             | Self::Logs
@@ -161,6 +169,7 @@ impl Route {
             Self::Command(Verb::Stop) => "Stop a service, and first all that depend on it",
             Self::Command(Verb::Restart) => "Stop and start a service",
             Self::Command(Verb::Reload) => "Have a service read its configuration again",
+            Self::Reload => "Read the file again, and start, stop and restart what changed",
             Self::Events => "The stack's timeline, oldest first",
             Self::Logs => "What the services wrote, merged by time, oldest first",
             Self::Metrics => "Metrics in the Prometheus text format",
@@ -174,6 +183,7 @@ impl Route {
     pub(crate) const fn parameters(self) -> &'static [Parameter] {
         match self {
             Self::Command(_) => &[WAIT, TIMEOUT],
+            Self::Reload => &[DRY_RUN, WAIT, TIMEOUT],
             Self::Events => &[AFTER_ID, LIMIT, EVENT_SERVICE, FOLLOW],
             Self::Logs => &[LOG_SERVICE, SINCE, UNTIL, LAST, GREP, STREAM, FOLLOW],
             Self::Status | Self::Metrics | Self::Healthz | Self::Readyz | Self::OpenApi => &[],

@@ -41,6 +41,7 @@ fn handler<C: ControlPlane>(route: Route) -> MethodRouter<C> {
                 command(control, verb, name, uri)
             })
         }
+        Route::Reload => post(reload::<C>),
         Route::Events => get(events::<C>),
         Route::Logs => get(logs::<C>),
         Route::Metrics => get(metrics::<C>),
@@ -67,12 +68,21 @@ async fn command<C: ControlPlane>(
     })?;
     let options = Pairs::read(&uri, Route::Command(verb))?.command()?;
     let reply = control.command(service, verb, options).await?;
-    let status = match reply.outcome {
+    Ok((status_of(reply.outcome), Json(reply)).into_response())
+}
+
+/// The request was carried out; how the command ended is its content.
+const fn status_of(outcome: CommandOutcome) -> StatusCode {
+    match outcome {
         CommandOutcome::Accepted => StatusCode::ACCEPTED,
-        // The request was carried out; how the command ended is its content.
         CommandOutcome::Done | CommandOutcome::Failed | CommandOutcome::TimedOut => StatusCode::OK,
-    };
-    Ok((status, Json(reply)).into_response())
+    }
+}
+
+async fn reload<C: ControlPlane>(State(control): State<C>, uri: Uri) -> Result<Response, Problem> {
+    let options = Pairs::read(&uri, Route::Reload)?.reload()?;
+    let reply = control.reload(options).await?;
+    Ok((status_of(reply.outcome), Json(reply)).into_response())
 }
 
 async fn events<C: ControlPlane>(

@@ -5,13 +5,16 @@
 
 mod event;
 mod log;
+mod reload;
 mod status;
 mod words;
 
 pub use event::{Event, EventKind, ExitInfo};
 pub use log::{LogEntry, OutputStream};
+pub use reload::{Plan, PlanAction, PlanKey, PlanService, ReloadReply};
 pub use status::{
-    CommandOutcome, CommandReply, HostStatus, LastExit, ReplicaStatus, ServiceKind, ServiceStatus, Status,
+    CommandOutcome, CommandReply, FileStatus, HostStatus, LastExit, LimitStatus, ListenStatus, ReplicaStatus,
+    ServiceKind, ServiceStatus, Status,
 };
 
 #[cfg(test)]

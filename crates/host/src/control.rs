@@ -10,9 +10,8 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use mainstay_api::{
     CommandOptions, CommandReply, ControlPlane, Event, EventStream, EventsQuery, LogEntry, LogStream,
-    LogsQuery, OutputStream, Problem, ProblemKind, Status, Verb,
+    LogsQuery, OutputStream, Problem, ProblemKind, ReloadOptions, ReloadReply, Status, Verb,
 };
-use mainstay_config::Stack;
 use mainstay_logs::read::{Query, Selection};
 use mainstay_logs::{LogLine, Stream};
 use mainstay_os::ControlListener;
@@ -22,6 +21,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::event_store::{EventFilter, EventStore};
 use crate::message::Message;
 use crate::publish::Publisher;
+use crate::reload::StackFile;
+use crate::shared_stack::SharedStack;
 
 /// Pause between two looks at the log files while somebody follows them over the API.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
@@ -37,8 +38,12 @@ pub struct StopBlocker {
     pub pid: Option<u32>,
     /// Time since it was asked to end.
     pub waited: Duration,
-    /// Time it has in all before more force follows.
+    /// Time it has in all before `next` follows.
     pub allowed: Duration,
+    /// What follows then: `SIGTERM`, `the kill`.
+    pub next: String,
+    /// What was tried so far, in order: `before_stop`, `SIGINT`.
+    pub tried: Vec<String>,
     /// Whether it was killed already, and the kernel has not let it go yet.
     pub killed: bool,
 }
@@ -53,7 +58,8 @@ struct Inner {
     messages: mpsc::UnboundedSender<Message>,
     publisher: Publisher,
     store: EventStore,
-    stack: Arc<Stack>,
+    stack: SharedStack,
+    file: Arc<StackFile>,
     logs_dir: PathBuf,
     unit: Option<String>,
     started_at: Timestamp,
@@ -67,7 +73,8 @@ impl HostHandle {
         messages: mpsc::UnboundedSender<Message>,
         publisher: Publisher,
         store: EventStore,
-        stack: Arc<Stack>,
+        stack: SharedStack,
+        file: Arc<StackFile>,
         logs_dir: PathBuf,
         unit: Option<String>,
     ) -> Self {
@@ -76,6 +83,7 @@ impl HostHandle {
             publisher,
             store,
             stack,
+            file,
             logs_dir,
             unit,
             started_at: Timestamp::now(),
@@ -125,10 +133,11 @@ impl HostHandle {
     }
 
     fn check_service(&self, name: &str) -> Result<(), Problem> {
-        if self.inner.stack.service(name).is_some() {
+        let stack = self.inner.stack.get();
+        if stack.service(name).is_some() {
             return Ok(());
         }
-        let known = self.inner.stack.services.iter().map(|service| service.name.as_str());
+        let known = stack.services.iter().map(|service| service.name.as_str());
         Err(Problem::no_such_service(name, known))
     }
 
@@ -136,7 +145,7 @@ impl HostHandle {
         let mut services = Vec::new();
         for service in &query.service {
             self.check_service(service)?;
-            services.extend(self.inner.stack.service(service).map(|service| service.name.clone()));
+            services.extend(self.inner.stack.get().service(service).map(|service| service.name.clone()));
         }
         let grep = query.grep.as_deref().map(regex::bytes::Regex::new).transpose();
         Ok(Query {
@@ -188,6 +197,8 @@ impl Server {
 impl ControlPlane for HostHandle {
     async fn status(&self) -> Result<Status, Problem> {
         let mut status = self.ask(Message::Status).await?;
+        let (file, stack) = (Arc::clone(&self.inner.file), self.inner.stack.clone());
+        status.host.file = tokio::task::spawn_blocking(move || file.status(&stack)).await.unwrap_or_default();
         let pids: Vec<u32> = status
             .services
             .iter()
@@ -230,6 +241,15 @@ impl ControlPlane for HostHandle {
     ) -> Result<CommandReply, Problem> {
         let CommandOptions { wait, timeout } = options;
         self.ask(|reply| Message::Command { service, verb, wait, timeout, reply }).await?
+    }
+
+    async fn reload(&self, options: ReloadOptions) -> Result<ReloadReply, Problem> {
+        let (file, running) = (Arc::clone(&self.inner.file), self.inner.stack.get());
+        let stack =
+            tokio::task::spawn_blocking(move || file.read(&running)).await.map_err(|_| Self::ending())??;
+        let ReloadOptions { dry_run, command: CommandOptions { wait, timeout } } = options;
+        let stack = Arc::new(stack);
+        self.ask(|reply| Message::Apply { stack, dry_run, wait, timeout, reply }).await?
     }
 
     async fn events(&self, query: EventsQuery) -> Result<Vec<Event>, Problem> {
@@ -318,9 +338,10 @@ impl ControlPlane for HostHandle {
     }
 
     async fn ready(&self) -> bool {
+        let stack = self.inner.stack.get();
         self.ask(Message::Status).await.is_ok_and(|status| {
             status.services.iter().all(|service| {
-                let declared = self.inner.stack.service(&service.name);
+                let declared = stack.service(&service.name);
                 !declared.is_some_and(|declared| declared.autostart)
                     || matches!(service.state, State::Ready | State::Completed)
             })

@@ -8,25 +8,30 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use mainstay_config::{Check, Gate, Service, Stack};
-use mainstay_lifecycle::{Command, Effect, Event, Reason, Record, StackMachine};
+use mainstay_api::{CommandOutcome, Problem, ProblemKind, ReloadReply};
+use mainstay_config::{Service, Stack};
+use mainstay_lifecycle::{Command, Event, Reason, StackMachine};
 use mainstay_logs::{Capture, CaptureOptions, CapturePolicy, Notice, Tap};
 use mainstay_os::{
-    ControlListener, FileLock, Launch, Output, ProcessEvent, ProcessTrees, Processes, ProcessesOptions,
-    UseCgroups,
+    ControlListener, FileLock, Output, ProcessEvent, ProcessTrees, Processes, ProcessesOptions, UseCgroups,
 };
 use mainstay_probes::ExecAnswer;
-use mainstay_types::{ProbeAction, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
-use tokio::sync::mpsc;
+use mainstay_types::{Notification, Phase, ReplicaId, ServiceName, SpawnId, State};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{HostHandle, Server, StopBlocker};
 use crate::error::HostError;
 use crate::event_store::EventStore;
-use crate::launch_spec::{PrepareError, Surroundings};
-use crate::message::{Message, RunAs};
+use crate::launch_spec::Surroundings;
+use crate::log_watch::LogWatch;
+use crate::message::Message;
 use crate::paths::Paths;
 use crate::publish::{Observer, Publisher};
-use crate::runner::{LoopRunner, Runs};
+use crate::reload::{Loader, StackFile};
+use crate::runner::Runs;
+use crate::said::{Said, Saying};
+use crate::shared_stack::SharedStack;
+use crate::sockets::Sockets;
 use crate::waiters::{Request, Waiters};
 
 /// Pieces of news handled before the effects of the batch are looked at together; bounds the time between two looks
@@ -36,8 +41,6 @@ const BATCH: usize = 256;
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// Time for requests under way when the host ends: what waits for a command has been answered by then.
 const SERVER_LIMIT: Duration = Duration::from_secs(3);
-/// How long a gate's command may take when it has no other limit: the cap of the back-off between two tries.
-const GATE_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a host is started with.
 pub struct HostOptions {
@@ -59,6 +62,8 @@ pub struct HostOptions {
     pub observer: Option<Observer>,
     /// Sees every line of output.
     pub tap: Option<Arc<dyn Tap>>,
+    /// Reads the stack's file anew; `None` when the stack came from no file.
+    pub loader: Option<Loader>,
     /// Seed of back-off jitter.
     pub seed: u64,
 }
@@ -74,20 +79,26 @@ pub struct HostOutcome {
 
 /// A host that has taken its stack, and not started it yet.
 pub struct Host {
-    stack: Arc<Stack>,
-    machine: StackMachine,
-    processes: Processes,
-    capture: Capture,
+    /// The stack that counts, for everybody but the machine, which has its own.
+    pub(crate) shared: SharedStack,
+    pub(crate) file: Arc<StackFile>,
+    pub(crate) machine: StackMachine,
+    pub(crate) processes: Processes,
+    pub(crate) capture: Capture,
     store: EventStore,
-    publisher: Publisher,
+    pub(crate) publisher: Publisher,
     publishing: tokio::task::JoinHandle<()>,
     messages: mpsc::UnboundedReceiver<Message>,
-    handle: HostHandle,
+    pub(crate) handle: HostHandle,
     server: Server,
-    runs: Runs,
+    pub(crate) runs: Runs,
+    pub(crate) log_watch: Arc<LogWatch>,
+    pub(crate) sockets: Sockets,
+    pub(crate) said: Said,
+    pub(crate) sayings: mpsc::Receiver<Saying>,
     waiters: Waiters,
-    replica_of: BTreeMap<SpawnId, ReplicaId>,
-    surroundings: Surroundings,
+    pub(crate) replica_of: BTreeMap<SpawnId, ReplicaId>,
+    pub(crate) surroundings: Surroundings,
     clock: Instant,
     only: Vec<ServiceName>,
     end_when_settled: bool,
@@ -110,6 +121,7 @@ impl Host {
             unit,
             observer,
             tap,
+            loader,
             seed,
         } = options;
         crate::error::create_dir(&paths.state_dir)?;
@@ -129,10 +141,12 @@ impl Host {
         let processes = Processes::start(process_options).map_err(HostError::Processes)?;
         let (store, newest, put_aside) = EventStore::open(&paths.events_path()).map_err(HostError::Events)?;
 
+        let (sender, messages) = mpsc::unbounded_channel();
+        let log_watch = Arc::new(LogWatch::new(tap, sender.clone()));
         let (notices, mut notice_inbox) = mpsc::unbounded_channel::<Notice>();
         let capture = Capture::start(CaptureOptions {
             dir: paths.logs_dir(),
-            tap,
+            tap: Some(Arc::clone(&log_watch) as Arc<dyn Tap>),
             notices: Arc::new(move |notice| {
                 // After the host's end nobody listens.
                 let _ = notices.send(notice);
@@ -161,19 +175,28 @@ impl Host {
             );
         }
 
-        let (sender, messages) = mpsc::unbounded_channel();
+        let shared = SharedStack::new(Arc::clone(&stack));
+        let file = Arc::new(StackFile::new(stack.file.clone(), loader));
         let handle = HostHandle::new(
             sender.clone(),
             publisher.clone(),
             store.clone(),
-            Arc::clone(&stack),
+            shared.clone(),
+            Arc::clone(&file),
             paths.logs_dir(),
             unit,
         );
         let server = Server::start(listener, handle.clone());
+        let (said, sayings) = Said::new();
         Ok(Self {
-            machine: StackMachine::new(Arc::clone(&stack), seed),
             surroundings: Surroundings::of(&stack.name),
+            machine: StackMachine::new(stack, seed),
+            shared,
+            file,
+            log_watch,
+            sockets: Sockets::default(),
+            said,
+            sayings,
             processes,
             capture,
             store,
@@ -183,8 +206,7 @@ impl Host {
             handle,
             server,
             runs: Runs::new(sender),
-            waiters: Waiters::new(Arc::clone(&stack)),
-            stack,
+            waiters: Waiters::default(),
             replica_of: BTreeMap::new(),
             clock: Instant::now(),
             only,
@@ -246,10 +268,12 @@ impl Host {
             .map(|at| tokio::time::Instant::from_std(self.clock + at.since_start()));
         let mut news = Vec::new();
         let mut asked = Vec::new();
+        let mut said = Vec::new();
         tokio::select! {
             biased;
             () = next_processes(&mut self.processes, &mut news) => {}
             count = self.messages.recv_many(&mut asked, BATCH) => debug_assert!(count > 0, "the host holds a sender"),
+            count = self.sayings.recv_many(&mut said, BATCH) => debug_assert!(count > 0, "the host holds a sender"),
             () = sleep_until(deadline) => self.tell(Event::Tick),
         }
         for event in news {
@@ -261,14 +285,17 @@ impl Host {
         for message in asked {
             self.on_message(message);
         }
+        for (spawn, message) in said {
+            self.on_saying(spawn, message);
+        }
     }
 
-    fn now(&self) -> mainstay_types::Moment {
+    pub(crate) fn now(&self) -> mainstay_types::Moment {
         mainstay_types::Moment::after_start(self.clock.elapsed())
     }
 
     /// Tells the machine and performs what it answers. An effect that fails at once becomes the next event.
-    fn tell(&mut self, event: Event) {
+    pub(crate) fn tell(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let now = self.now();
@@ -283,6 +310,10 @@ impl Host {
     fn on_process(&mut self, event: ProcessEvent<Output>) {
         match event {
             ProcessEvent::Launched { spawn, pid, output } => {
+                if let Some(replica) = self.runs.logs_to(spawn) {
+                    self.attach(replica, spawn, output);
+                    return;
+                }
                 if Runs::is_command(spawn) {
                     match (output.stdout.into_reader(), output.stderr.into_reader()) {
                         (Ok(stdout), Ok(stderr)) => self.runs.launched(spawn, stdout, stderr),
@@ -291,13 +322,8 @@ impl Host {
                     }
                     return;
                 }
-                if let Some(replica) = self.replica_of.get(&spawn)
-                    && let Some(service) = self.stack.service(replica.service.as_str())
-                {
-                    let policy = capture_policy(service);
-                    self.capture.attach(replica.clone(), spawn, policy, move || {
-                        Ok((output.stdout.into_reader()?, output.stderr.into_reader()?))
-                    });
+                if let Some(replica) = self.replica_of.get(&spawn).cloned() {
+                    self.attach(replica, spawn, output);
                 }
                 self.tell(Event::Launched { spawn, pid });
             }
@@ -311,10 +337,16 @@ impl Host {
             }
             ProcessEvent::Exited { spawn, exit, leftovers } => {
                 if Runs::is_command(spawn) {
-                    self.runs.exited(spawn, exit);
+                    self.runs.exited(spawn, exit, &self.capture);
                     if leftovers > 0 {
                         self.processes.kill(spawn);
+                    } else {
+                        self.publisher.detach(spawn);
                     }
+                    return;
+                }
+                // What it said before it ended counts before its end, and another main process in its place is none.
+                if self.hear_all(spawn) {
                     return;
                 }
                 self.tell(Event::Exited { spawn, exit, leftovers });
@@ -324,6 +356,7 @@ impl Host {
             }
             ProcessEvent::TreeEnded { spawn } => {
                 if Runs::is_command(spawn) {
+                    self.publisher.detach(spawn);
                     return;
                 }
                 self.tell(Event::TreeEnded { spawn });
@@ -332,8 +365,19 @@ impl Host {
         }
     }
 
+    /// Captures the output of this start into the log of its replica.
+    fn attach(&self, replica: ReplicaId, spawn: SpawnId, output: Output) {
+        let Some(policy) = self.machine.stack().service(replica.service.as_str()).map(capture_policy) else {
+            return;
+        };
+        let open = move || Ok((output.stdout.into_reader()?, output.stderr.into_reader()?));
+        self.capture.attach(replica, spawn, policy, open);
+    }
+
     fn tree_gone(&mut self, spawn: SpawnId) {
         self.replica_of.remove(&spawn);
+        self.log_watch.forget(spawn);
+        self.said.forget(spawn);
         self.publisher.detach(spawn);
     }
 
@@ -349,12 +393,11 @@ impl Host {
                     }
                 };
                 let request = Request { service: name, verb, wait, timeout, now: self.now(), reply };
-                let command = self.waiters.begin(request);
+                let command = self.waiters.begin(&self.machine, request);
                 self.tell(Event::Command(command));
             }
             Message::Status(reply) => {
-                let _ =
-                    reply.send(crate::status::status(&self.machine, &self.stack, self.now(), &self.handle));
+                let _ = reply.send(self.status());
             }
             Message::StopProgress(reply) => {
                 let now = self.now();
@@ -363,6 +406,8 @@ impl Host {
                     allowed: blocker.deadline - blocker.asked_since,
                     replica: blocker.replica,
                     pid: blocker.pid,
+                    next: blocker.next,
+                    tried: blocker.tried,
                     killed: blocker.killed,
                 });
                 let _ = reply.send(blockers.collect());
@@ -379,9 +424,16 @@ impl Host {
                 self.tell(Event::ProbeAnswered { spawn, kind, outcome });
             }
             Message::GateAnswered { check, outcome } => self.tell(Event::GateAnswered { check, outcome }),
+            Message::SaidReady(spawn) => self.tell(Event::Notified { spawn, what: Notification::Ready }),
+            Message::LogMatched { spawn, kind, line } => self.tell(Event::LogMatched { spawn, kind, line }),
+            Message::RunEnded { task, outcome } => self.tell(Event::RunEnded { task, outcome }),
+            Message::Apply { stack, dry_run, wait, timeout, reply } => {
+                self.apply(stack, dry_run, wait.then_some(timeout), reply);
+            }
             Message::RunCommand { run_as, command, timeout, reply } => {
                 let prepared = self
-                    .stack
+                    .machine
+                    .stack()
                     .service(run_as.service.as_str())
                     .map(|service| self.surroundings.prepare_command(service, run_as.index, &command));
                 match prepared {
@@ -406,79 +458,41 @@ impl Host {
         }
     }
 
-    /// Performs one effect; gives back an event only when it could not be begun.
-    fn perform(&mut self, effect: Effect) -> Option<Event> {
-        match effect {
-            Effect::Launch { replica, spawn } => match self.prepare(&replica) {
-                Ok(launch) => {
-                    self.processes.launch(&replica, spawn, launch);
-                    self.replica_of.insert(spawn, replica);
-                    None
-                }
-                Err(error) => Some(Event::LaunchFailed { spawn, failure: error.into_failure() }),
-            },
-            Effect::Signal { spawn, signal } => {
-                self.processes.signal(spawn, signal);
-                None
+    /// Takes a changed file. `wait` holds the time limit of whoever waits for the end of it.
+    fn apply(
+        &mut self,
+        stack: Arc<Stack>,
+        dry_run: bool,
+        wait: Option<Option<Duration>>,
+        reply: oneshot::Sender<Result<ReloadReply, Problem>>,
+    ) {
+        let diff = mainstay_config::diff(self.machine.stack(), &stack);
+        let file = stack.file.display().to_string();
+        if dry_run {
+            // Whoever asked may have gone; here and below.
+            let _ = reply.send(Ok(crate::reload::told(&file, &diff, true)));
+            return;
+        }
+        if matches!(self.machine.phase(), Phase::ShuttingDown | Phase::Terminated) {
+            let detail = "the stack is being stopped: nothing is applied any more";
+            let _ = reply.send(Err(Problem::new(ProblemKind::Conflict, detail)));
+            return;
+        }
+        self.tell(Event::Apply(stack));
+        match wait {
+            Some(timeout) if !diff.is_empty() => {
+                let now = self.now();
+                self.waiters.begin_file(file, diff, timeout, now, reply);
             }
-            Effect::Kill { spawn } => {
-                self.processes.kill(spawn);
-                None
+            Some(_) => {
+                let _ = reply.send(Ok(crate::reload::told(&file, &diff, false)));
             }
-            Effect::SignalMain { .. } | Effect::Run { .. } | Effect::EndRun { .. } => None,
-            Effect::Probe { replica, spawn, kind } => {
-                let probe = self.stack.service(replica.service.as_str()).and_then(|service| match kind {
-                    ProbeKind::Startup => service.startup.as_ref(),
-                    ProbeKind::Readiness => service.readiness.as_ref(),
-                    ProbeKind::Liveness => service.liveness.as_ref(),
-                });
-                // The machine only asks for probes the stack declares, and only where there is something to ask.
-                let probe = probe?.clone();
-                let Check::Ask(action) = probe.check else { return None };
-                let runner = LoopRunner {
-                    messages: self.handle.messages(),
-                    run_as: RunAs { service: replica.service, index: replica.index },
-                };
-                tokio::spawn(async move {
-                    let outcome = mainstay_probes::perform(&action, probe.timeout, &runner).await;
-                    // The loop may have ended; here and below.
-                    let _ = runner.messages.send(Message::ProbeAnswered { spawn, kind, outcome });
-                });
-                None
-            }
-            Effect::CheckGate { service, need, check } => {
-                let action = self.stack.service(service.as_str()).and_then(|declared| {
-                    declared.needs.get(need).and_then(|need| match &need.gate {
-                        Gate::Outside(action) => Some(action.clone()),
-                        Gate::Service { .. } => None,
-                    })
-                });
-                let action: ProbeAction = action?;
-                let runner =
-                    LoopRunner { messages: self.handle.messages(), run_as: RunAs { service, index: 0 } };
-                tokio::spawn(async move {
-                    let outcome = mainstay_probes::perform(&action, GATE_CHECK_TIMEOUT, &runner).await;
-                    let _ = runner.messages.send(Message::GateAnswered { check, outcome });
-                });
-                None
-            }
-            Effect::Record(record) => {
-                self.on_record(record);
-                None
+            None => {
+                let message = format!("taken: {}", crate::plan::summary(&diff));
+                let outcome = CommandOutcome::Accepted;
+                let _ = reply.send(Ok(crate::reload::reply(&file, &diff, outcome, message, false)));
             }
         }
-    }
-
-    fn on_record(&mut self, record: Record) {
-        self.publisher.record(record);
-    }
-
-    /// The request that starts this replica.
-    fn prepare(&self, replica: &ReplicaId) -> Result<Launch, PrepareError> {
-        let Some(service) = self.stack.service(replica.service.as_str()) else {
-            unreachable!("the machine launches only what the stack declares");
-        };
-        self.surroundings.prepare(service, replica.index)
     }
 
     async fn finish(mut self) -> HostOutcome {

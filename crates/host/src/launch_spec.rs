@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mainstay_config::{EnvFileError, Service};
+use mainstay_config::{EnvFileError, Limits, Service};
 use mainstay_os::{Account, IdentityError, Launch, ResourceLimits};
 use mainstay_types::{CommandLine, LaunchFailure, LaunchStep, StackName};
 
@@ -139,12 +139,7 @@ impl Surroundings {
             env: env.into_iter().collect(),
             workdir: service.workdir.clone(),
             identity,
-            limits: ResourceLimits {
-                open_files: service.limits.open_files,
-                memory_bytes: service.limits.memory_bytes,
-                pids: service.limits.pids,
-                cpu_millis: service.limits.cpu_millis,
-            },
+            limits: limits(service),
             handed: Vec::new(),
             listen_names: Vec::new(),
         })
@@ -159,7 +154,8 @@ impl Surroundings {
         let mut env = BTreeMap::new();
         env.insert("PATH".into(), DEFAULT_PATH.into());
         for (name, value) in &self.host_env {
-            if service.inherit_env || is_passed_on(&name.to_string_lossy()) {
+            let shown = name.to_string_lossy();
+            if (service.inherit_env && !is_the_hosts_own(&shown)) || is_passed_on(&shown) {
                 env.insert(name.clone(), value.clone());
             }
         }
@@ -211,6 +207,30 @@ pub fn preflight(stack: &StackName, service: &Service) -> Vec<PrepareError> {
         }
     }
     errors
+}
+
+/// What a service may use, as the launcher takes it.
+pub(crate) const fn limits(service: &Service) -> ResourceLimits {
+    let Limits { open_files, memory_bytes, pids, cpu_millis } = service.limits;
+    ResourceLimits { open_files, memory_bytes, pids, cpu_millis }
+}
+
+/// What a service manager told the host about the host itself (sd_notify(3), sd_listen_fds(3)): never a service's.
+fn is_the_hosts_own(name: &str) -> bool {
+    matches!(
+        name,
+        "NOTIFY_SOCKET"
+            | "WATCHDOG_USEC"
+            | "WATCHDOG_PID"
+            | "LISTEN_FDS"
+            | "LISTEN_PID"
+            | "LISTEN_PIDFDID"
+            | "LISTEN_FDNAMES"
+            | "MAINPID"
+            | "FDSTORE"
+            | "INVOCATION_ID"
+            | "JOURNAL_STREAM"
+    )
 }
 
 fn is_passed_on(name: &str) -> bool {

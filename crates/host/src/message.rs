@@ -1,9 +1,11 @@
 //! What reaches the host loop from its other tasks: one closed list.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_api::{CommandReply, Problem, Status, Verb};
-use mainstay_lifecycle::GateCheckId;
+use mainstay_api::{CommandReply, Problem, ReloadReply, Status, Verb};
+use mainstay_config::Stack;
+use mainstay_lifecycle::{GateCheckId, TaskId};
 use mainstay_types::{CommandLine, ProbeKind, ProbeOutcome, ServiceName, SpawnId};
 use tokio::sync::oneshot;
 
@@ -48,6 +50,27 @@ pub(crate) enum Message {
         command: CommandLine,
         timeout: Duration,
         reply: oneshot::Sender<mainstay_probes::ExecAnswer>,
+    },
+    /// The program wrote a newline to its readiness descriptor.
+    SaidReady(SpawnId),
+    /// A line of the output matched the pattern of a `log` probe.
+    LogMatched {
+        spawn: SpawnId,
+        kind: ProbeKind,
+        line: String,
+    },
+    /// A command of a hook, stop or reload ended.
+    RunEnded {
+        task: TaskId,
+        outcome: ProbeOutcome,
+    },
+    /// This is the stack from here on. The answer comes when it has been applied, or at once when nobody waits.
+    Apply {
+        stack: Arc<Stack>,
+        dry_run: bool,
+        wait: bool,
+        timeout: Option<Duration>,
+        reply: oneshot::Sender<Result<ReloadReply, Problem>>,
     },
     /// The time of a command ran out.
     RunTimedOut(SpawnId),

@@ -1,12 +1,15 @@
-//! Commands of exec probes and gates: each runs in a process tree of its own, as its service would, and ends with
-//! everything it started when it exits or its time is up.
+//! Commands of exec probes and gates, of hooks, stops and reloads: each runs in a process tree of its own, as its service
+//! would, and ends with everything it started when it exits or its time is up. What a probe writes is kept for its last
+//! line only; what the others write goes to the log of their service.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
+use mainstay_lifecycle::TaskId;
+use mainstay_logs::{Capture, LogLine};
 use mainstay_probes::{ExecAnswer, RunCommand};
-use mainstay_types::{CommandLine, Exit, LaunchFailure, SpawnId};
+use mainstay_types::{CommandLine, Exit, LaunchFailure, ProbeFailure, ProbeOutcome, ReplicaId, SpawnId};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -45,24 +48,35 @@ impl RunCommand for LoopRunner {
     }
 }
 
+/// Whom a run's end is told to.
+enum Asker {
+    /// A probe or gate check.
+    Probe(oneshot::Sender<ExecAnswer>),
+    /// The machine, about this task of this replica.
+    Task(TaskId, ReplicaId),
+}
+
 struct Run {
-    reply: Option<oneshot::Sender<ExecAnswer>>,
+    asker: Option<Asker>,
     output: Option<JoinHandle<String>>,
     timer: JoinHandle<()>,
     timed_out: bool,
     timeout: Duration,
 }
 
-/// The commands under way. At most one for each probe and gate, since neither is asked again before it has answered.
+/// The commands under way. At most one for each probe, gate and replica's hook, since none is begun again before it has
+/// answered.
 pub(crate) struct Runs {
     next: u64,
     running: BTreeMap<SpawnId, Run>,
+    /// Tasks that have not been answered.
+    tasks: BTreeMap<TaskId, SpawnId>,
     messages: mpsc::UnboundedSender<Message>,
 }
 
 impl Runs {
     pub(crate) fn new(messages: mpsc::UnboundedSender<Message>) -> Self {
-        Self { next: FIRST_COMMAND_ID, running: BTreeMap::new(), messages }
+        Self { next: FIRST_COMMAND_ID, running: BTreeMap::new(), tasks: BTreeMap::new(), messages }
     }
 
     pub(crate) fn is_command(spawn: SpawnId) -> bool {
@@ -70,6 +84,30 @@ impl Runs {
     }
 
     pub(crate) fn begin(&mut self, timeout: Duration, reply: oneshot::Sender<ExecAnswer>) -> SpawnId {
+        self.begin_for(timeout, Asker::Probe(reply))
+    }
+
+    /// Begins a run whose end is told to the machine as `RunEnded`.
+    pub(crate) fn begin_task(&mut self, timeout: Duration, task: TaskId, replica: ReplicaId) -> SpawnId {
+        let spawn = self.begin_for(timeout, Asker::Task(task, replica));
+        self.tasks.insert(task, spawn);
+        spawn
+    }
+
+    /// The process tree of a task under way.
+    pub(crate) fn spawn_of(&self, task: TaskId) -> Option<SpawnId> {
+        self.tasks.get(&task).copied()
+    }
+
+    /// The replica into whose log the output of this run goes; `None` for a probe.
+    pub(crate) fn logs_to(&self, spawn: SpawnId) -> Option<ReplicaId> {
+        match self.running.get(&spawn)?.asker.as_ref()? {
+            Asker::Task(_, replica) => Some(replica.clone()),
+            Asker::Probe(_) => None,
+        }
+    }
+
+    fn begin_for(&mut self, timeout: Duration, asker: Asker) -> SpawnId {
         let spawn = SpawnId(self.next);
         self.next += 1;
         let messages = self.messages.clone();
@@ -79,7 +117,7 @@ impl Runs {
             let _ = messages.send(Message::RunTimedOut(spawn));
         });
         self.running
-            .insert(spawn, Run { reply: Some(reply), output: None, timer, timed_out: false, timeout });
+            .insert(spawn, Run { asker: Some(asker), output: None, timer, timed_out: false, timeout });
         spawn
     }
 
@@ -95,41 +133,84 @@ impl Runs {
     pub(crate) fn failed(&mut self, spawn: SpawnId, failure: &LaunchFailure) {
         if let Some(mut run) = self.running.remove(&spawn) {
             run.timer.abort();
-            if let Some(reply) = run.reply.take() {
-                // Whoever asked may have gone.
-                let _ = reply.send(ExecAnswer::NotStarted(failure.to_string()));
+            self.answer(run.asker.take(), ExecAnswer::NotStarted(failure.to_string()));
+        }
+    }
+
+    /// Whether the run is still there to be killed; its asker is answered at once.
+    pub(crate) fn timed_out(&mut self, spawn: SpawnId) -> bool {
+        let Some(run) = self.running.get_mut(&spawn) else { return false };
+        run.timed_out = true;
+        let (asker, timeout) = (run.asker.take(), run.timeout);
+        self.answer(asker, ExecAnswer::TimedOut(timeout));
+        true
+    }
+
+    /// The command ended; `capture` has what a task wrote.
+    pub(crate) fn exited(&mut self, spawn: SpawnId, exit: Exit, capture: &Capture) {
+        let Some(mut run) = self.running.remove(&spawn) else { return };
+        run.timer.abort();
+        match run.asker.take() {
+            None => {}
+            Some(Asker::Probe(reply)) => {
+                tokio::spawn(async move {
+                    let last_line = match run.output.take() {
+                        Some(mut output) => match tokio::time::timeout(OUTPUT_GRACE, &mut output).await {
+                            Ok(line) => line.unwrap_or_default(),
+                            Err(_) => {
+                                output.abort();
+                                String::new()
+                            }
+                        },
+                        None => String::new(),
+                    };
+                    // Whoever asked may have gone; here and below.
+                    let _ = reply.send(ExecAnswer::Exited { exit, last_line });
+                });
+            }
+            Some(Asker::Task(task, _)) if exit.is_success() => {
+                let passed = ProbeOutcome::Passed("exit code 0".to_owned());
+                self.tell(task, passed);
+            }
+            Some(Asker::Task(task, _)) => {
+                self.tasks.remove(&task);
+                let (capture, messages) = (capture.clone(), self.messages.clone());
+                tokio::spawn(async move {
+                    // A failure is told with the last line it wrote.
+                    let lines = tokio::time::timeout(OUTPUT_GRACE, capture.settle(spawn, 1)).await;
+                    let last_line = lines.unwrap_or_default().last().map(printable_line).unwrap_or_default();
+                    let outcome = ProbeOutcome::Failed(ProbeFailure::Exit { exit, last_line });
+                    let _ = messages.send(Message::RunEnded { task, outcome });
+                });
             }
         }
     }
 
-    /// Answers at once, and lets the caller kill the tree.
-    pub(crate) fn timed_out(&mut self, spawn: SpawnId) -> bool {
-        let Some(run) = self.running.get_mut(&spawn) else { return false };
-        run.timed_out = true;
-        if let Some(reply) = run.reply.take() {
-            let _ = reply.send(ExecAnswer::TimedOut(run.timeout));
+    fn answer(&mut self, asker: Option<Asker>, answer: ExecAnswer) {
+        match asker {
+            None => {}
+            Some(Asker::Probe(reply)) => {
+                let _ = reply.send(answer);
+            }
+            Some(Asker::Task(task, _)) => {
+                let failure = match answer {
+                    ExecAnswer::Exited { exit, last_line } => ProbeFailure::Exit { exit, last_line },
+                    ExecAnswer::TimedOut(limit) => ProbeFailure::TimedOut(limit),
+                    ExecAnswer::NotStarted(reason) => ProbeFailure::NotStarted(reason),
+                };
+                self.tell(task, ProbeOutcome::Failed(failure));
+            }
         }
-        true
     }
 
-    pub(crate) fn exited(&mut self, spawn: SpawnId, exit: Exit) {
-        let Some(mut run) = self.running.remove(&spawn) else { return };
-        run.timer.abort();
-        let Some(reply) = run.reply.take() else { return };
-        tokio::spawn(async move {
-            let last_line = match run.output.take() {
-                Some(mut output) => match tokio::time::timeout(OUTPUT_GRACE, &mut output).await {
-                    Ok(line) => line.unwrap_or_default(),
-                    Err(_) => {
-                        output.abort();
-                        String::new()
-                    }
-                },
-                None => String::new(),
-            };
-            let _ = reply.send(ExecAnswer::Exited { exit, last_line });
-        });
+    fn tell(&mut self, task: TaskId, outcome: ProbeOutcome) {
+        self.tasks.remove(&task);
+        let _ = self.messages.send(Message::RunEnded { task, outcome });
     }
+}
+
+fn printable_line(line: &LogLine) -> String {
+    String::from_utf8_lossy(&line.text).chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// Reads both streams to their end and gives the last line that is not empty; keeps only the end of the output.

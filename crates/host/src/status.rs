@@ -1,26 +1,81 @@
 //! The machine's view of the stack in the API's shapes.
 
-use mainstay_api::{HostStatus, LastExit, ReplicaStatus, ServiceKind, ServiceStatus, Status};
-use mainstay_config::{Kind, Stack};
-use mainstay_lifecycle::{ServiceView, StackMachine};
-use mainstay_types::{Moment, Timestamp};
+use mainstay_api::{
+    HostStatus, LastExit, LimitStatus, ListenStatus, ReplicaStatus, ServiceKind, ServiceStatus, Status,
+};
+use mainstay_config::{Kind, Service, Stack};
+use mainstay_lifecycle::ServiceView;
+use mainstay_os::{Enforced, RlimitScope};
+use mainstay_types::{Moment, Timestamp, format_size};
 
-use crate::control::HostHandle;
+use crate::host::Host;
 
-/// Everything but the use of CPU and memory, which the asker's task looks up.
-pub(crate) fn status(machine: &StackMachine, stack: &Stack, now: Moment, handle: &HostHandle) -> Status {
-    let clock = WallClock::at(now);
-    Status {
-        stack: stack.name.to_string(),
-        host: HostStatus {
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            phase: machine.phase(),
-            started_at: handle.started_at(),
-            unit: handle.unit(),
-        },
-        services: machine.services().map(|view| service_status(&view, stack, &clock)).collect(),
+impl Host {
+    /// Everything but the file and the use of CPU and memory, which the asker's task looks up.
+    pub(crate) fn status(&self) -> Status {
+        let (machine, stack, now) = (&self.machine, self.machine.stack(), self.now());
+        let clock = WallClock::at(now);
+        let services = machine.services().map(|view| {
+            let mut status = service_status(&view, stack, &clock);
+            let first = machine.would_stop(view.name.as_str());
+            status.stops_first = first.iter().map(ToString::to_string).collect();
+            if let Some(service) = stack.service(view.name.as_str()) {
+                status.limits = self.limits(service);
+                status.listen = self.listen(service);
+            }
+            status
+        });
+        Status {
+            stack: stack.name.to_string(),
+            host: HostStatus {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                phase: machine.phase(),
+                started_at: self.handle.started_at(),
+                unit: self.handle.unit(),
+                file: None,
+                applying: machine.is_applying(),
+            },
+            services: services.collect(),
+        }
     }
+
+    fn limits(&self, service: &Service) -> Vec<LimitStatus> {
+        let limits = crate::launch_spec::limits(service);
+        let switches_user = service.user.is_some() || service.group.is_some();
+        self.processes.limits_in_force(&limits, switches_user).iter().map(limit_status).collect()
+    }
+
+    fn listen(&self, service: &Service) -> Vec<ListenStatus> {
+        let status = |listen: &mainstay_config::Listen| ListenStatus {
+            name: listen.name.clone(),
+            address: listen.address.to_string(),
+            open: self.sockets.is_open(&service.name, &listen.name),
+        };
+        service.listen.iter().map(status).collect()
+    }
+}
+
+fn limit_status(limit: &mainstay_os::LimitStatus) -> LimitStatus {
+    let value = match limit.name {
+        "memory" => format_size(limit.value),
+        // Thousandths of a core.
+        #[expect(clippy::cast_precision_loss, reason = "the range ends at a million")]
+        "cpu" => (limit.value as f64 / 1000.0).to_string(),
+        _ => limit.value.to_string(),
+    };
+    let (enforced_by, note) = match &limit.enforced {
+        Enforced::Cgroup => (Some("cgroup"), None),
+        Enforced::Rlimit { per: RlimitScope::Process } => {
+            let note = (limit.name != "open_files").then(|| "for each process by itself".to_owned());
+            (Some("rlimit"), note)
+        }
+        Enforced::Rlimit { per: RlimitScope::User } => {
+            (Some("rlimit"), Some("for all processes of its user together".to_owned()))
+        }
+        Enforced::No { why } => (None, Some(why.clone())),
+    };
+    LimitStatus { name: limit.name.to_owned(), value, enforced_by: enforced_by.map(str::to_owned), note }
 }
 
 pub(crate) fn service_status(view: &ServiceView<'_>, stack: &Stack, clock: &WallClock) -> ServiceStatus {
@@ -43,8 +98,12 @@ pub(crate) fn service_status(view: &ServiceView<'_>, stack: &Stack, clock: &Wall
                 last_exit: replica.last_exit.map(|(exit, at)| LastExit::new(exit, clock.wall(at))),
                 cpu_percent: None,
                 memory_bytes: None,
+                status_text: replica.status_text.clone(),
             })
             .collect(),
+        stops_first: Vec::new(),
+        limits: Vec::new(),
+        listen: Vec::new(),
     }
 }
 

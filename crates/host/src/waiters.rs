@@ -1,11 +1,10 @@
 //! Who waits for a command to be done: each answer is sent once, when the service has come to an end of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_api::{CommandOutcome, CommandReply, Problem, ProblemKind, Verb};
-use mainstay_config::Stack;
-use mainstay_lifecycle::{Command, ServiceView, StackMachine};
+use mainstay_api::{CommandOutcome, CommandReply, Problem, ProblemKind, ReloadReply, Verb};
+use mainstay_config::{ChangeEffect, Stack, StackDiff};
+use mainstay_lifecycle::{Command, Reason, ReloadId, ServiceView, StackMachine};
 use mainstay_types::{Moment, Phase, ServiceName, State, format_duration};
 use tokio::sync::oneshot;
 
@@ -27,6 +26,8 @@ enum Goal {
     UpAgain { since: Moment },
     /// Terminated.
     Down,
+    /// A reload after this one has come to its end.
+    Reloaded { after: Option<ReloadId> },
 }
 
 struct Waiter {
@@ -41,17 +42,26 @@ struct Waiter {
     reply: Reply,
 }
 
+/// Somebody who waits for a changed file to be applied.
+struct FileWaiter {
+    file: String,
+    diff: StackDiff,
+    /// What must be up in the end, where it is wanted.
+    services: Vec<ServiceName>,
+    begun: Moment,
+    deadline: Option<Moment>,
+    settled_at: Option<Moment>,
+    reply: oneshot::Sender<Result<ReloadReply, Problem>>,
+}
+
 /// All who wait. As many as there are connections to the API at most.
+#[derive(Default)]
 pub(crate) struct Waiters {
-    stack: Arc<Stack>,
     waiting: Vec<Waiter>,
+    for_files: Vec<FileWaiter>,
 }
 
 impl Waiters {
-    pub(crate) fn new(stack: Arc<Stack>) -> Self {
-        Self { stack, waiting: Vec::new() }
-    }
-
     /// Whether this may be asked now, and of whom.
     pub(crate) fn accept(
         &self,
@@ -59,11 +69,9 @@ impl Waiters {
         service: &str,
         verb: Verb,
     ) -> Result<ServiceName, Problem> {
-        if verb == Verb::Reload {
-            return Err(Problem::not_supported("reload"));
-        }
-        let Some(declared) = self.stack.service(service) else {
-            let known = self.stack.services.iter().map(|service| service.name.as_str());
+        let stack = machine.stack();
+        let Some(declared) = stack.service(service) else {
+            let known = stack.services.iter().map(|service| service.name.as_str());
             return Err(Problem::no_such_service(service, known));
         };
         let ending = matches!(machine.phase(), Phase::ShuttingDown | Phase::Terminated);
@@ -71,14 +79,45 @@ impl Waiters {
             let detail = format!("the stack is being stopped: {service} cannot be started any more");
             return Err(Problem::new(ProblemKind::Conflict, detail));
         }
+        if machine.is_changing(service) && verb != Verb::Stop {
+            let detail = format!("a changed file is being applied to {service}: {verb} it when that is done");
+            return Err(Problem::new(ProblemKind::Conflict, detail));
+        }
         Ok(declared.name.clone())
     }
 
+    /// Takes note of who waits for a changed file, after the machine was told.
+    pub(crate) fn begin_file(
+        &mut self,
+        file: String,
+        diff: StackDiff,
+        timeout: Option<Duration>,
+        now: Moment,
+        reply: oneshot::Sender<Result<ReloadReply, Problem>>,
+    ) {
+        let restarted = diff.changed.iter().filter(|change| change.effect != ChangeEffect::InPlace);
+        let services = diff.added.iter().chain(restarted.map(|change| &change.name)).cloned().collect();
+        self.for_files.push(FileWaiter {
+            file,
+            services,
+            begun: now,
+            deadline: timeout.map(|timeout| now + timeout),
+            settled_at: None,
+            diff,
+            reply,
+        });
+    }
+
     /// Takes note of who asked, before the machine is told; gives the command to tell it.
-    pub(crate) fn begin(&mut self, request: Request) -> Command {
+    pub(crate) fn begin(&mut self, machine: &StackMachine, request: Request) -> Command {
         let Request { service, verb, wait, timeout, now, reply } = request;
         let (goal, command) = match verb {
-            Verb::Start | Verb::Reload => (Goal::Up, Command::Start(service.clone())),
+            Verb::Start => (Goal::Up, Command::Start(service.clone())),
+            Verb::Reload => {
+                let before = machine.service(service.as_str()).and_then(|view| view.reload);
+                let goal = Goal::Reloaded { after: before.map(|reload| reload.id) };
+                (goal, Command::Reload(service.clone()))
+            }
             Verb::Stop => (Goal::Down, Command::Stop(service.clone())),
             Verb::Restart => (Goal::UpAgain { since: now }, Command::Restart(service.clone())),
         };
@@ -97,21 +136,28 @@ impl Waiters {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
-        self.waiting.iter().flat_map(|waiter| [waiter.deadline, waiter.settled_at]).flatten().min()
+        let commands = self.waiting.iter().flat_map(|waiter| [waiter.deadline, waiter.settled_at]);
+        let files = self.for_files.iter().flat_map(|waiter| [waiter.deadline, waiter.settled_at]);
+        commands.chain(files).flatten().min()
     }
 
     /// Answers all whose command has come to an end, whose time is up, or who did not want to wait.
     pub(crate) fn answer(&mut self, machine: &StackMachine, now: Moment) {
+        self.answer_files(machine, now);
+        let stack = machine.stack();
         let mut index = 0;
         while let Some(waiter) = self.waiting.get_mut(index) {
             let Some(view) = machine.service(waiter.service.as_str()) else {
-                unreachable!("only declared services are waited for");
+                let waiter = self.waiting.swap_remove(index);
+                let detail = format!("{} is no longer in the file", waiter.service);
+                let _ = waiter.reply.send(Err(Problem::new(ProblemKind::NoSuchService, detail)));
+                continue;
             };
             let outcome = if waiter.wait {
                 let time_is_up = waiter.deadline.is_some_and(|deadline| deadline <= now);
                 let outcome = outcome(&view, waiter.goal, time_is_up);
                 waiter.settled_at = match outcome {
-                    Some(CommandOutcome::Done) if waiter.goal != Goal::Down => settles_at(&view, &self.stack),
+                    Some(CommandOutcome::Done) if waiter.goal.is_up() => settles_at(&view, stack),
                     Some(_) | None => None,
                 };
                 outcome.filter(|_| time_is_up || waiter.settled_at.is_none_or(|at| at <= now))
@@ -121,7 +167,7 @@ impl Waiters {
             if let Some(outcome) = outcome {
                 let waiter = self.waiting.swap_remove(index);
                 let message = message(&view, waiter.verb, outcome, now - waiter.begun);
-                let status = service_status(&view, &self.stack, &WallClock::at(now));
+                let status = service_status(&view, stack, &WallClock::at(now));
                 // Whoever asked may have gone.
                 let _ = waiter.reply.send(Ok(CommandReply::new(outcome, message, vec![status])));
             } else {
@@ -129,6 +175,76 @@ impl Waiters {
             }
         }
     }
+}
+
+impl Waiters {
+    fn answer_files(&mut self, machine: &StackMachine, now: Moment) {
+        let mut index = 0;
+        while let Some(waiter) = self.for_files.get_mut(index) {
+            let time_is_up = waiter.deadline.is_some_and(|deadline| deadline <= now);
+            let progress = if machine.is_applying() {
+                Progress::Waiting("services still stop for it".to_owned())
+            } else {
+                progress(machine, &waiter.services)
+            };
+            let (outcome, words) = match progress {
+                Progress::Up { settled_at } => {
+                    waiter.settled_at = settled_at;
+                    if settled_at.is_some_and(|at| at > now) && !time_is_up {
+                        index += 1;
+                        continue;
+                    }
+                    (CommandOutcome::Done, None)
+                }
+                Progress::Failed(words) => (CommandOutcome::Failed, Some(words)),
+                Progress::Waiting(words) if time_is_up => (CommandOutcome::TimedOut, Some(words)),
+                Progress::Waiting(_) => {
+                    waiter.settled_at = None;
+                    index += 1;
+                    continue;
+                }
+            };
+            let waiter = self.for_files.swap_remove(index);
+            let took = format_duration(now - waiter.begun);
+            let mut message = format!("applied after {took}: {}", crate::plan::summary(&waiter.diff));
+            if let Some(words) = words {
+                message = match outcome {
+                    CommandOutcome::TimedOut => format!("not applied yet after {took}: {words}"),
+                    CommandOutcome::Done | CommandOutcome::Failed | CommandOutcome::Accepted => {
+                        format!("the file counts, but {words}")
+                    }
+                };
+            }
+            let reply = crate::reload::reply(&waiter.file, &waiter.diff, outcome, message, false);
+            // Whoever asked may have gone.
+            let _ = waiter.reply.send(Ok(reply));
+        }
+    }
+}
+
+/// How far the services of a changed file have come.
+enum Progress {
+    /// All are what they are wanted to be; to be believed from then on.
+    Up {
+        settled_at: Option<Moment>,
+    },
+    Failed(String),
+    Waiting(String),
+}
+
+fn progress(machine: &StackMachine, services: &[ServiceName]) -> Progress {
+    let (mut settled, mut waiting) = (None, None);
+    for view in services.iter().filter_map(|name| machine.service(name.as_str())) {
+        match view.state {
+            State::Failed => return Progress::Failed(format!("{} is failed: {}", view.name, view.reason)),
+            State::Ready => settled = settled.max(settles_at(&view, machine.stack())),
+            State::Completed | State::Stopped => {}
+            State::Waiting | State::Starting | State::Unready | State::Backoff | State::Stopping => {
+                waiting.get_or_insert(format!("{} is {}: {}", view.name, view.state, view.reason));
+            }
+        }
+    }
+    waiting.map_or(Progress::Up { settled_at: settled }, Progress::Waiting)
 }
 
 /// One command, with who asked for it.
@@ -150,8 +266,24 @@ fn settles_at(view: &ServiceView<'_>, stack: &Stack) -> Option<Moment> {
     view.replicas.iter().filter_map(|replica| replica.started_at).max().map(|at| at + SETTLE)
 }
 
+impl Goal {
+    /// Whether the service is to be up in the end.
+    const fn is_up(self) -> bool {
+        match self {
+            Self::Up | Self::UpAgain { .. } => true,
+            Self::Down | Self::Reloaded { .. } => false,
+        }
+    }
+}
+
 fn outcome(view: &ServiceView<'_>, goal: Goal, time_is_up: bool) -> Option<CommandOutcome> {
     let reached = match (goal, view.state) {
+        (Goal::Reloaded { after }, _) => view
+            .reload
+            .as_ref()
+            .filter(|reload| after.is_none_or(|after| reload.id > after))
+            .and_then(|reload| reload.outcome.as_ref())
+            .map(|outcome| if outcome.is_ok() { CommandOutcome::Done } else { CommandOutcome::Failed }),
         (Goal::Up, State::Ready | State::Completed) => Some(CommandOutcome::Done),
         (Goal::UpAgain { since }, State::Ready) => view
             .replicas
@@ -176,7 +308,27 @@ fn outcome(view: &ServiceView<'_>, goal: Goal, time_is_up: bool) -> Option<Comma
 
 fn message(view: &ServiceView<'_>, verb: Verb, outcome: CommandOutcome, took: Duration) -> String {
     let (name, state, reason) = (view.name, view.state, &view.reason);
+    if verb == Verb::Reload
+        && outcome != CommandOutcome::Accepted
+        && let Some(reload) = &view.reload
+    {
+        let took = format_duration(took);
+        let replicas = if reload.of == 1 { "replica" } else { "replicas" };
+        return match &reload.outcome {
+            Some(Ok(())) => format!("{name} has reloaded after {took}: {} {replicas}", reload.of),
+            Some(Err(why)) => {
+                format!("{name} has not reloaded: {why} ({} of {} {replicas} done)", reload.done, reload.of)
+            }
+            None => {
+                format!("{name} still reloads after {took}: {} of {} {replicas} done", reload.done, reload.of)
+            }
+        };
+    }
     match outcome {
+        // That it had to be killed is part of how it stopped.
+        CommandOutcome::Done if matches!(reason, Reason::Killed { .. } | Reason::LeftBehind) => {
+            format!("{name} is {state} after {}: {reason}", format_duration(took))
+        }
         CommandOutcome::Done => format!("{name} is {state} after {}", format_duration(took)),
         CommandOutcome::Failed => format!("{name} is {state}: {reason}"),
         CommandOutcome::TimedOut => {

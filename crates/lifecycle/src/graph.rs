@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mainstay_config::{Condition, Gate, Stack};
 
+use crate::machine::is_kept;
+
 /// One gate between two services, seen from the service that is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Dependent {
@@ -27,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) outside: Vec<usize>,
     /// Number of gates on services.
     pub(crate) service_gates: u32,
+    /// Whether any of its gates is kept while it runs.
+    pub(crate) keeps: bool,
 }
 
 /// The gates of one stack.
@@ -34,7 +38,7 @@ pub(crate) struct Node {
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     names: BTreeMap<mainstay_types::ServiceName, usize>,
-    /// The sum of graces along the longest chain of gates.
+    /// The sum of graces, and of what runs after the exits, along the longest chain of gates.
     pub(crate) longest_stop: Duration,
 }
 
@@ -45,6 +49,7 @@ impl Graph {
             stack.services.iter().enumerate().map(|(index, service)| (service.name.clone(), index)).collect();
         let mut nodes = vec![Node::default(); stack.services.len()];
         for (index, service) in stack.services.iter().enumerate() {
+            nodes[index].keeps = service.needs.iter().any(is_kept);
             for (place, need) in service.needs.iter().enumerate() {
                 match &need.gate {
                     Gate::Outside(_) => nodes[index].outside.push(place),
@@ -65,6 +70,14 @@ impl Graph {
         Self { nodes, names, longest_stop }
     }
 
+    /// The services that stop when this one does: those whose `ready` or `started` gate it would shut.
+    pub(crate) fn followers(&self, service: usize) -> impl Iterator<Item = usize> {
+        self.nodes[service].dependents.iter().filter_map(|dependent| match dependent.is {
+            Condition::Ready | Condition::Started => Some(dependent.service),
+            Condition::Completed => None,
+        })
+    }
+
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
         self.names.get(name).copied()
     }
@@ -78,7 +91,9 @@ fn longest_stop(stack: &Stack, nodes: &[Node]) -> Duration {
     let mut free: Vec<usize> = (0..nodes.len()).filter(|index| open[*index] == 0).collect();
     let mut longest = Duration::ZERO;
     while let Some(index) = free.pop() {
-        let end = before[index].saturating_add(stack.services[index].stop.grace);
+        let service = &stack.services[index];
+        let after = service.hooks.after_exit.as_ref().map_or(Duration::ZERO, |hook| hook.timeout);
+        let end = before[index].saturating_add(service.stop.grace).saturating_add(after);
         longest = longest.max(end);
         for &needed in &nodes[index].dependencies {
             before[needed] = before[needed].max(end);

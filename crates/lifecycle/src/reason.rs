@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use mainstay_types::{
-    Exit, LaunchFailure, ProbeFailure, ProbeKind, ServiceName, State, StopSignal, format_duration,
-};
+use mainstay_config::{Lose, StopAction};
+use mainstay_types::{Exit, LaunchFailure, ProbeFailure, ProbeKind, ServiceName, State, format_duration};
+
+use crate::Purpose;
 
 /// Why a replica is in its state.
 #[derive(Clone, PartialEq, Debug)]
@@ -45,6 +46,13 @@ pub enum Reason {
     GatesOpen,
     /// The program runs, and no probe says more.
     Running,
+    /// The program runs, and has yet to say that it has come so far.
+    Awaits {
+        /// Which probe goes by it.
+        kind: ProbeKind,
+        /// What it has to say.
+        what: String,
+    },
     /// A probe passed.
     ProbePassed {
         /// Which.
@@ -56,7 +64,7 @@ pub enum Reason {
     ProbeFailed {
         /// Which.
         kind: ProbeKind,
-        /// Failures in a row.
+        /// Failures in a row; 0 for a probe that is never asked, where the answer says it all.
         failures: u32,
         /// The last answer.
         answer: ProbeFailure,
@@ -83,12 +91,30 @@ pub enum Reason {
     },
     /// The restart limit is reached.
     GaveUp {
+        /// The first failure of the window, which the others followed from more often than not.
+        first: Box<Reason>,
         /// What happened last.
         cause: Box<Reason>,
         /// Failures counted.
         failures: u32,
         /// The window.
         within: Duration,
+        /// Whether it had given up before, and was tried again since.
+        again: bool,
+        /// Until it is tried again; `None` leaves it failed.
+        retry_after: Option<Duration>,
+    },
+    /// It is tried again, this long after it gave up.
+    Retried {
+        /// The `retry_after` of its policy.
+        after: Duration,
+    },
+    /// A command around its life runs.
+    HookRuns {
+        /// Which.
+        purpose: Purpose,
+        /// The time allowed.
+        timeout: Duration,
     },
     /// Its restart policy does not start it again after this.
     NotRestarted(Box<Reason>),
@@ -96,19 +122,45 @@ pub enum Reason {
     StopRequested,
     /// Somebody asked for a restart.
     RestartRequested,
+    /// A gate that is kept no longer holds.
+    GateLost {
+        /// The gate in words.
+        gate: String,
+        /// The answer that decided.
+        answer: String,
+        /// What follows.
+        lose: Lose,
+    },
+    /// A gate that was lost holds again, so the service is restarted.
+    GateBack {
+        /// The gate in words.
+        gate: String,
+    },
+    /// Its service reloads by a rolling restart, and it is its turn.
+    RollingRestart,
+    /// It is stopped, and started again with what a changed file says.
+    ConfigChanged,
+    /// A changed file no longer has its service.
+    Removed,
+    /// A changed file has fewer replicas of its service.
+    Retired,
     /// A service it depends on is being stopped.
     DependencyStops(ServiceName),
-    /// The signal was sent; now the grace runs.
+    /// A step of its stop was taken.
     Asked {
-        /// What was sent.
-        signal: StopSignal,
-        /// The time allowed.
-        grace: Duration,
+        /// Why the command before it failed, if it is taken because of that, beginning with what failed.
+        failed: Option<String>,
+        /// What was done; `None` when no step is left.
+        step: Option<StopAction>,
+        /// The time before the next step, or the kill.
+        wait: Duration,
     },
     /// It did not end in time and was killed.
     Killed {
         /// The time it was given.
         after: Duration,
+        /// What was done to make it end before.
+        tried: Vec<String>,
     },
     /// Even the kill did not end it in time: the kernel still holds some of its processes.
     LeftBehind,
@@ -124,7 +176,7 @@ impl fmt::Display for Reason {
             Self::NotWanted => f.write_str("not started yet: autostart is off"),
             Self::Requested => f.write_str("start requested"),
             Self::WaitingForService { service, needed, is } => {
-                write!(f, "waiting for {service} to be {needed}: it is {is}")
+                write!(f, "waiting for {service} to be {needed}: it {}", state_words(*is))
             }
             Self::WaitingForGate { gate, answer: None, .. } => write!(f, "waiting for {gate}"),
             Self::WaitingForGate { gate, answer: Some(answer), tries } => {
@@ -137,6 +189,8 @@ impl fmt::Display for Reason {
             Self::GatesOpen => f.write_str("everything it needs is there"),
             Self::Running => f.write_str("its program runs"),
             Self::ProbePassed { kind, answer } => write!(f, "{kind} probe passed: {answer}"),
+            Self::Awaits { what, .. } => write!(f, "waiting for {what}"),
+            Self::ProbeFailed { kind, failures: 0, answer } => write!(f, "{kind} probe failed: {answer}"),
             Self::ProbeFailed { kind, failures, answer } => {
                 write!(f, "{kind} probe failed {}: {answer}", count(*failures, "time", "times"))
             }
@@ -155,25 +209,99 @@ impl fmt::Display for Reason {
             Self::Restarting { cause, wait, .. } => {
                 write!(f, "{cause}; next start in {}", format_duration(*wait))
             }
-            Self::GaveUp { cause, failures, within } => write!(
-                f,
-                "gave up after {} within {}: {cause}",
-                count(*failures, "failure", "failures"),
-                format_duration(*within)
-            ),
+            Self::GaveUp { first, cause, failures, within, again, retry_after } => {
+                write!(
+                    f,
+                    "gave up {}after {} within {}: ",
+                    if *again { "again " } else { "" },
+                    count(*failures, "failure", "failures"),
+                    format_duration(*within)
+                )?;
+                if first.is_like(cause) {
+                    write!(f, "{first}")?;
+                } else {
+                    write!(f, "first {first}; last {cause}")?;
+                }
+                match retry_after {
+                    Some(wait) => write!(f, "; next try in {}", format_duration(*wait)),
+                    None => Ok(()),
+                }
+            }
+            Self::Retried { after } => write!(f, "tried again {} after it gave up", format_duration(*after)),
+            Self::HookRuns { purpose, timeout } => {
+                write!(f, "its {} runs, {} to end", purpose.as_str(), format_duration(*timeout))
+            }
             Self::NotRestarted(cause) => write!(f, "{cause}; its restart policy does not start it again"),
             Self::StopRequested => f.write_str("stop requested"),
             Self::RestartRequested => f.write_str("restart requested"),
+            Self::RollingRestart => f.write_str("rolling restart"),
+            Self::ConfigChanged => f.write_str("its configuration has changed"),
+            Self::Removed => f.write_str("it is no longer in the file"),
+            Self::Retired => f.write_str("the file has fewer replicas now"),
+            Self::GateLost { gate, answer, lose: Lose::Ignore | Lose::Stop } => {
+                write!(f, "lost {gate}: {answer}")
+            }
+            Self::GateLost { gate, answer, lose: Lose::Restart } => {
+                write!(f, "lost {gate}: {answer}; restarts when it is back")
+            }
+            Self::GateBack { gate } => write!(f, "{gate} is back"),
             Self::DependencyStops(service) => write!(f, "{service}, which it needs, is being stopped"),
-            Self::Asked { signal, grace } => write!(f, "{signal} sent, {} to end", format_duration(*grace)),
-            Self::Killed { after } => {
-                write!(f, "did not end within {}: killed with all its processes", format_duration(*after))
+            Self::Asked { failed, step, wait } => {
+                if let Some(failed) = failed {
+                    write!(f, "{failed}; ")?;
+                }
+                match step {
+                    Some(StopAction::Signal(signal)) => write!(f, "{signal} sent, ")?,
+                    Some(StopAction::Command(_)) => f.write_str("its stop command runs, ")?,
+                    None => {}
+                }
+                write!(f, "{} to end", format_duration(*wait))
+            }
+            Self::Killed { after, tried } => {
+                write!(f, "did not end within {}", format_duration(*after))?;
+                if !tried.is_empty() {
+                    write!(f, " after {}", tried.join(", "))?;
+                }
+                f.write_str(": killed with all its processes")
             }
             Self::LeftBehind => f.write_str("killed, but the kernel still holds some of its processes"),
             Self::Stopped(None) => f.write_str("stopped"),
             Self::Stopped(Some(exit)) => write!(f, "stopped: it {exit}"),
             Self::Completed => f.write_str("completed: it exited with code 0"),
         }
+    }
+}
+
+impl Reason {
+    /// Whether both tell of the same failure, apart from what differs every time (how long it ran, the text of an
+    /// answer).
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Exited { exit, leftovers, .. },
+                Self::Exited { exit: other_exit, leftovers: other_leftovers, .. },
+            ) => exit == other_exit && (*leftovers == 0) == (*other_leftovers == 0),
+            (
+                Self::ProbeFailed { kind, answer, .. },
+                Self::ProbeFailed { kind: other_kind, answer: other_answer, .. },
+            ) => kind == other_kind && std::mem::discriminant(answer) == std::mem::discriminant(other_answer),
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// What a service in this state does, after "it".
+pub(crate) fn state_words(state: State) -> &'static str {
+    match state {
+        State::Waiting => "is waiting",
+        State::Starting => "is starting",
+        State::Ready => "is ready",
+        State::Unready => "is not ready any more",
+        State::Backoff => "waits for its next start",
+        State::Stopping => "is stopping",
+        State::Stopped => "is stopped",
+        State::Completed => "has completed",
+        State::Failed => "has failed",
     }
 }
 

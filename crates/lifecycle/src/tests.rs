@@ -1,26 +1,34 @@
 //! A bench for the machine: builds small stacks, plays events at given times, and says what came out in one line.
 
+mod applying;
 mod exits;
 mod gating;
+mod giving_up;
+mod hooks;
+mod keeping;
+mod ladder;
 mod probes;
 mod properties;
+mod reloads;
 mod scale;
 mod stops;
+mod told;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Check, Condition, Gate, GiveUp, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
-    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopPolicy,
+    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
+    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
 };
 use mainstay_types::{
-    CommandLine, Exit, HostPort, LaunchFailure, LaunchStep, Moment, ProbeAction, ProbeFailure, ProbeKind,
-    ProbeOutcome, ServiceName, SpawnId, StackName, State, StopSignal,
+    CommandLine, Exit, HostPort, LaunchFailure, LaunchStep, Moment, Notification, ProbeAction, ProbeFailure,
+    ProbeKind, ProbeOutcome, ServiceName, SpawnId, StackName, State, StopSignal, format_duration,
 };
 
-use crate::{Command, Effect, Event, GateCheckId, Reason, Record, StackMachine};
+use crate::{Command, Effect, Event, GateCheckId, Reason, Record, StackMachine, TaskId};
 
 pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -112,6 +120,33 @@ pub(crate) fn probe(period: u64, failures: u32) -> Probe {
     }
 }
 
+pub(crate) fn stack(services: Vec<Service>) -> Stack {
+    let name = StackName::parse("test").unwrap();
+    Stack { name, file: "/x".into(), dir: "/".into(), stop_budget: None, services }
+}
+
+pub(crate) fn command(text: &str) -> CommandLine {
+    CommandLine { program: text.into(), args: vec![] }
+}
+
+/// A hook with this program, and this many milliseconds.
+pub(crate) fn hook(text: &str, timeout: u64) -> Option<Hook> {
+    Some(Hook { command: command(text), timeout: ms(timeout) })
+}
+
+/// A stop of these steps, each with its wait in milliseconds: a signal or a command.
+pub(crate) fn ladder(mut it: Service, grace: u64, steps: &[(&str, Option<u64>)]) -> Service {
+    let step = |(action, wait): &(&str, Option<u64>)| StopStep {
+        action: StopSignal::ALL
+            .into_iter()
+            .find(|signal| signal.to_string() == *action)
+            .map_or_else(|| StopAction::Command(command(action)), StopAction::Signal),
+        wait: wait.map(ms),
+    };
+    it.stop = StopPolicy { steps: steps.iter().map(step).collect(), grace: ms(grace) };
+    it
+}
+
 pub(crate) struct Bench {
     pub(crate) machine: StackMachine,
     pub(crate) now: u64,
@@ -124,13 +159,7 @@ impl Bench {
     }
 
     pub(crate) fn with_budget(services: Vec<Service>, stop_budget: Option<Duration>) -> Self {
-        let stack = Stack {
-            name: StackName::parse("test").unwrap(),
-            file: "/x".into(),
-            dir: "/".into(),
-            stop_budget,
-            services,
-        };
+        let stack = Stack { stop_budget, ..stack(services) };
         Self { machine: StackMachine::new(Arc::new(stack), 7), now: 0, last: vec![] }
     }
 
@@ -144,11 +173,26 @@ impl Bench {
     /// `check web/0 @1`.
     pub(crate) fn event(&mut self, event: Event) -> Vec<String> {
         self.last = self.machine.handle(event, Moment::after_start(ms(self.now)));
+        self.machine.assert_consistent();
         self.last.iter().filter_map(words).collect()
     }
 
     pub(crate) fn command(&mut self, command: Command) -> Vec<String> {
         self.event(Event::Command(command))
+    }
+
+    pub(crate) fn apply(&mut self, services: Vec<Service>) -> Vec<String> {
+        self.event(Event::Apply(Arc::new(stack(services))))
+    }
+
+    pub(crate) fn says(&mut self, spawn: u64, what: Notification) -> Vec<String> {
+        self.event(Event::Notified { spawn: SpawnId(spawn), what })
+    }
+
+    /// The spawns of a service's replicas, 0 for none.
+    pub(crate) fn spawns(&self, service: &str) -> Vec<u64> {
+        let view = self.machine.service(service).unwrap();
+        view.replicas.iter().map(|replica| replica.spawn.map_or(0, |spawn| spawn.0)).collect()
     }
 
     pub(crate) fn launched(&mut self, spawn: u64) -> Vec<String> {
@@ -175,6 +219,42 @@ impl Bench {
         self.event(Event::GateAnswered { check: GateCheckId(check), outcome: outcome(passes) })
     }
 
+    pub(crate) fn run_ended(&mut self, task: u64, passes: bool) -> Vec<String> {
+        let outcome = if passes {
+            ProbeOutcome::Passed("exit code 0".into())
+        } else {
+            ProbeOutcome::Failed(ProbeFailure::Exit { exit: Exit::Code(7), last_line: "no".into() })
+        };
+        self.event(Event::RunEnded { task: TaskId(task), outcome })
+    }
+
+    /// The runs the last event told of, `web before_stop 500ms: exit code 0`.
+    pub(crate) fn runs(&self) -> Vec<String> {
+        let told = |effect: &Effect| {
+            let Effect::Record(Record::Run { replica, purpose, outcome, took }) = effect else { return None };
+            Some(format!("{replica} {} {}: {outcome}", purpose.as_str(), format_duration(*took)))
+        };
+        self.last.iter().filter_map(told).collect()
+    }
+
+    /// The facts of the one run the last event began, `MAINSTAY_HOOK=stop` each.
+    pub(crate) fn facts(&self) -> Vec<String> {
+        let facts = |effect: &Effect| {
+            let Effect::Run { facts, .. } = effect else { return None };
+            Some(facts.iter().map(|(name, value)| format!("{name}={value}")).collect())
+        };
+        self.last.iter().find_map(facts).unwrap()
+    }
+
+    /// The timeout of the one run the last event began, in milliseconds.
+    pub(crate) fn timeout(&self) -> u128 {
+        let timeout = |effect: &Effect| {
+            let Effect::Run { timeout, .. } = effect else { return None };
+            Some(timeout.as_millis())
+        };
+        self.last.iter().find_map(timeout).unwrap()
+    }
+
     /// Lets time pass up to `until`, with a tick at every deadline on the way.
     pub(crate) fn until(&mut self, until: u64) -> Vec<String> {
         let mut all = vec![];
@@ -186,6 +266,7 @@ impl Bench {
                 return all;
             };
             let effects = self.machine.handle(Event::Tick, moment);
+            self.machine.assert_consistent();
             self.now = u64::try_from(moment.since_start().as_millis()).unwrap();
             all.extend(effects.iter().filter_map(words));
             self.last = effects;

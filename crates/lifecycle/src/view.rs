@@ -4,8 +4,8 @@ use mainstay_config::Kind;
 use mainstay_types::{Exit, Moment, ReplicaId, ServiceName, SpawnId, State};
 
 use crate::Reason;
-use crate::machine::{Slot, StackMachine};
-use crate::replica::{Actual, Replica, Stage};
+use crate::machine::{ReloadId, Slot, StackMachine};
+use crate::replica::{Actual, Health, Replica, Stage};
 
 /// What was asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,8 +30,23 @@ pub struct ServiceView<'a> {
     pub reason: Reason,
     /// What was asked for.
     pub wanted: Wanted,
+    /// Its last reload, under way or done.
+    pub reload: Option<ReloadView>,
     /// By index.
     pub replicas: Vec<ReplicaView>,
+}
+
+/// A reload of a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReloadView {
+    /// Which; a later one is greater. After `Command::Reload` was taken, this is that one.
+    pub id: ReloadId,
+    /// Replicas that have reloaded.
+    pub done: u32,
+    /// Replicas that run, or ran, and are to; 0 when the service was not running.
+    pub of: u32,
+    /// How it went, with the reason of a failure; `None` while it is under way.
+    pub outcome: Option<Result<(), String>>,
 }
 
 /// One replica.
@@ -55,6 +70,8 @@ pub struct ReplicaView {
     pub last_exit: Option<(Exit, Moment)>,
     /// Why it is what it is.
     pub reason: Reason,
+    /// What its program last said about itself (sd_notify's `STATUS=`).
+    pub status_text: Option<String>,
 }
 
 /// A replica whose end a stop waits for.
@@ -66,8 +83,14 @@ pub struct Blocker {
     pub pid: Option<u32>,
     /// When it was asked to stop.
     pub asked_since: Moment,
-    /// When more force follows: the kill, or after a kill the end of the waiting.
+    /// When `next` follows.
     pub deadline: Moment,
+    /// What follows then if it has not ended: `SIGTERM`, `its stop command`, `the kill`, and after a kill `the end of
+    /// the waiting`.
+    pub next: String,
+    /// What was done so far, in order: `before_stop`, `SIGINT`, `its stop command`; `after_exit` when its program is
+    /// gone and this runs.
+    pub tried: Vec<String>,
     /// Whether it was killed already.
     pub killed: bool,
 }
@@ -90,18 +113,8 @@ impl StackMachine {
         let mut blockers = Vec::new();
         for (slot, service) in self.slots.iter().zip(&self.stack.services) {
             for (replica, index) in slot.replicas.iter().zip(0..) {
-                let Actual::Stopping(stopping) = &replica.actual else { continue };
-                let (deadline, killed) = match stopping.stage {
-                    Stage::NotLaunched { kill_at } | Stage::Asked { kill_at } => (kill_at, false),
-                    Stage::Killed { lost_at, .. } => (lost_at, true),
-                };
-                blockers.push(Blocker {
-                    replica: ReplicaId { service: service.name.clone(), index },
-                    pid: stopping.launched.map(|(pid, _)| pid),
-                    asked_since: stopping.asked_at,
-                    deadline,
-                    killed,
-                });
+                let replica_id = ReplicaId { service: service.name.clone(), index };
+                blockers.extend(blocker(replica_id, &replica.actual));
             }
         }
         blockers
@@ -117,6 +130,12 @@ impl StackMachine {
             state,
             reason: decider.map_or(Reason::NotWanted, |replica| self.reason_now(index, replica)),
             wanted: slot.wanted,
+            reload: slot.reload.as_ref().map(|reload| ReloadView {
+                id: reload.id,
+                done: reload.done,
+                of: reload.of,
+                outcome: reload.outcome.clone(),
+            }),
             replicas: self.replica_views(index, slot),
         }
     }
@@ -130,6 +149,8 @@ impl StackMachine {
                     Actual::Running(running) => Some((running.pid, running.launched_at)),
                     Actual::Stopping(stopping) if stopping.exit.is_none() => stopping.launched,
                     Actual::Stopping(_)
+                    | Actual::Closing(_)
+                    | Actual::Preparing { .. }
                     | Actual::Waiting
                     | Actual::Launching { .. }
                     | Actual::Backoff { .. }
@@ -147,6 +168,7 @@ impl StackMachine {
                     restarts: replica.restarts,
                     last_exit: replica.last_exit,
                     reason: self.reason_now(service, replica),
+                    status_text: replica.status_text.clone(),
                 }
             })
             .collect()
@@ -156,13 +178,61 @@ impl StackMachine {
     fn reason_now(&self, service: usize, replica: &Replica) -> Reason {
         match replica.actual {
             Actual::Waiting => self.waiting_reason(service, replica.held.is_some()),
-            Actual::Launching { .. }
+            Actual::Running(ref running) if running.health == Health::Ready => {
+                self.lost_reason(service).unwrap_or_else(|| replica.reason.clone())
+            }
+            Actual::Preparing { .. }
+            | Actual::Launching { .. }
             | Actual::Running(_)
             | Actual::Backoff { .. }
             | Actual::Stopping(_)
+            | Actual::Closing(_)
             | Actual::Stopped
             | Actual::Completed
             | Actual::Failed(_) => replica.reason.clone(),
         }
+    }
+}
+
+fn blocker(replica: ReplicaId, actual: &Actual) -> Option<Blocker> {
+    match actual {
+        Actual::Stopping(stopping) => {
+            let end_of_wait = || "the end of the waiting".to_owned();
+            let (deadline, next, killed) = match stopping.stage {
+                Stage::NotLaunched { kill_at } => (kill_at, "the kill".to_owned(), false),
+                Stage::BeforeStop { ends_at, .. } => (ends_at, stopping.plan.next_words(0), false),
+                Stage::Asked { kill_at, next_at, .. } if kill_at <= next_at => {
+                    (kill_at, "the kill".to_owned(), false)
+                }
+                Stage::Asked { next_at, done, .. } => (next_at, stopping.plan.next_words(done), false),
+                Stage::Killed { lost_at, .. } => (lost_at, end_of_wait(), true),
+            };
+            Some(Blocker {
+                replica,
+                pid: stopping.launched.map(|(pid, _)| pid),
+                asked_since: stopping.asked_at,
+                deadline,
+                next,
+                tried: stopping.tried.clone(),
+                killed,
+            })
+        }
+        Actual::Closing(closing) => Some(Blocker {
+            replica,
+            pid: None,
+            asked_since: closing.begun_at,
+            deadline: closing.lost_at.unwrap_or(closing.ends_at),
+            next: "the end of the waiting".to_owned(),
+            tried: vec![closing.purpose.as_str().to_owned()],
+            killed: closing.lost_at.is_some(),
+        }),
+        Actual::Waiting
+        | Actual::Preparing { .. }
+        | Actual::Launching { .. }
+        | Actual::Running(_)
+        | Actual::Backoff { .. }
+        | Actual::Stopped
+        | Actual::Completed
+        | Actual::Failed(_) => None,
     }
 }

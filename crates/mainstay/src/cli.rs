@@ -168,6 +168,14 @@ It ends by itself once every service has completed or failed.")]
     #[command(after_help = "Examples:
   mainstay restart web           waits until it is ready again")]
     Restart(Control),
+    /// Apply the changed file; with services, have them read their configuration again
+    #[command(after_help = "Examples:
+  mainstay reload --dry-run      what the changed file would start, stop and restart
+  mainstay reload                do it: only what changed, in the order of the gates
+  mainstay reload web            by its `reload` signal or command, else one replica after the other
+
+A file that does not validate changes nothing. SIGHUP to the host applies the file, too.")]
+    Reload(Reload),
     /// Show the services' output, across rotated files, merged by time
     #[command(after_help = "Examples:
   mainstay logs                          the last lines of every service
@@ -241,9 +249,6 @@ Works without a running host.")]
         /// Which
         role: String,
     },
-    /// Read the changed file and apply what changed (not supported yet)
-    #[command(hide = true)]
-    Reload(Later),
     /// Register with the system's service manager (not supported yet)
     #[command(hide = true)]
     Install(Later),
@@ -294,6 +299,22 @@ pub(crate) struct Control {
     #[arg(long, conflicts_with = "timeout")]
     pub(crate) no_wait: bool,
     /// Wait at most this long [default: 60s for start and restart; a stop has its own limit]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Reload {
+    /// Services that read their configuration again; without any, the stack's file is applied
+    #[arg(value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
+    /// Only show what applying the file would do
+    #[arg(long, conflicts_with_all = ["services", "no_wait", "timeout"])]
+    pub(crate) dry_run: bool,
+    /// Return as soon as the request is taken
+    #[arg(long, conflicts_with = "timeout")]
+    pub(crate) no_wait: bool,
+    /// Wait at most this long [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 }

@@ -6,5 +6,6 @@ pub(crate) mod events;
 pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod logs;
+pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod status;

@@ -17,9 +17,9 @@ use std::process::ExitCode as ProcessExitCode;
 use mainstay_api::Verb;
 use mainstay_types::ExitCode;
 
-use crate::cli::{Cli, Color, Command, Later};
+use crate::cli::{Cli, Color, Command, Control, Later, Reload};
 use crate::commands::logs::Asked;
-use crate::commands::{check, control, events, generate, init, logs, run, status};
+use crate::commands::{check, control, events, generate, init, logs, reload, run, status};
 use crate::failure::Failure;
 use crate::terminal::{BAD, paint};
 
@@ -63,6 +63,11 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Start(asked) => control::control(global, Verb::Start, asked),
         Command::Stop(asked) => control::control(global, Verb::Stop, asked),
         Command::Restart(asked) => control::control(global, Verb::Restart, asked),
+        Command::Reload(asked) if asked.services.is_empty() => reload::reload(global, asked),
+        Command::Reload(Reload { services, no_wait, timeout, .. }) => {
+            let asked = Control { services: services.clone(), no_wait: *no_wait, timeout: *timeout };
+            control::control(global, Verb::Reload, &asked)
+        }
         Command::Logs { services, follow, lines, since, until, stream, grep, level } => {
             let asked = Asked {
                 services,
@@ -80,7 +85,6 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { dir } => generate::man(dir, global.quiet),
         Command::InternalDemo { role } => demo::play(role),
-        Command::Reload(later) => not_yet("reload", later),
         Command::Install(later) => not_yet("install", later),
         Command::Uninstall(later) => not_yet("uninstall", later),
         Command::Enable(later) => not_yet("enable", later),

@@ -1,4 +1,5 @@
-//! Requests to stop that come from outside: Ctrl-C, and on Unix SIGTERM, SIGINT, SIGHUP and SIGQUIT.
+//! Requests that come from outside: to stop (Ctrl-C, on Unix SIGTERM, SIGINT, SIGQUIT, a closed terminal), and to apply
+//! the changed file (SIGHUP).
 
 use tokio::sync::mpsc;
 
@@ -8,6 +9,16 @@ pub(crate) fn stop_requests() -> std::io::Result<mpsc::UnboundedReceiver<&'stati
     mainstay_os::on_stop_request(move |name| {
         // After the host's end nobody listens.
         let _ = sender.send(name);
+    })?;
+    Ok(receiver)
+}
+
+/// One entry for each request to apply the file. Must be called within a runtime.
+pub(crate) fn reload_requests() -> std::io::Result<mpsc::UnboundedReceiver<()>> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    mainstay_os::on_reload_request(move || {
+        // After the host's end nobody listens.
+        let _ = sender.send(());
     })?;
     Ok(receiver)
 }

@@ -37,6 +37,10 @@ impl Message {
     #[must_use]
     pub fn parse(datagram: &[u8], descriptors: usize) -> Self {
         let mut message = Self::default();
+        if datagram.len() > MAX_NOTIFICATION_BYTES {
+            message.ignore(format!("a message longer than {MAX_NOTIFICATION_BYTES} bytes"));
+            return message;
+        }
         let text = datagram.strip_suffix(b"\0").unwrap_or(datagram);
         if text.contains(&0) {
             message.ignore("a message with a zero byte".to_owned());
@@ -94,13 +98,6 @@ impl Message {
         if self.ignored.len() < MAX_IGNORED {
             self.ignored.push(remark);
         }
-    }
-
-    /// A message that did not fit.
-    pub(crate) fn too_long() -> Self {
-        let mut message = Self::default();
-        message.ignore(format!("a message longer than {MAX_NOTIFICATION_BYTES} bytes"));
-        message
     }
 }
 

@@ -164,6 +164,11 @@ fn what_the_launcher_has_no_room_for_fails_alone() {
                 (number, host.launch("a", what))
             })
             .collect();
+        let mut what = launch("/bin/true", &[]);
+        what.handed = vec![handed(100, &descriptor)];
+        let failure = host.failure("a", what);
+        assert_eq!((failure.step, failure.errno), (LaunchStep::Listen, 22));
+        assert!(failure.hint.unwrap().contains("choose a lower number"));
         for (number, spawn) in spawns {
             if number % 3 == 1 {
                 let News::Failed(_, failure) = host.next_of(spawn) else { panic!("{number} was started") };

@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Host, alone, launch};
+use common::{Host, LIMIT, alone, launch};
 use mainstay_os::{Handed, ListenError, ListenFailure, UseCgroups, open_listener};
 use mainstay_types::{LaunchFailure, ListenAddress};
 
@@ -47,10 +47,10 @@ fn a_program_accepts_on_each_kind() {
         let flags = rustix_flags(listener.descriptor().get().as_fd());
         assert_eq!(flags, (false, true), "{:?}: non-blocking, close-on-exec", listener.address());
     }
-    let script = "import socket\n\
+    let script = "import os, socket\n\
                   for fd in (3, 4, 6):\n\
                   \x20   s = socket.socket(fileno=fd)\n\
-                  \x20   assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1 and s.getblocking()\n\
+                  \x20   assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1 and os.get_blocking(fd)\n\
                   \x20   c, _ = s.accept(); c.sendall(b'%d' % fd); c.close()\n\
                   for fd in (5, 7): print(socket.socket(fileno=fd).recv(9).decode(), flush=True)\n";
     let mut what = launch("/usr/bin/python3", &["-ISc", script]);
@@ -64,12 +64,17 @@ fn a_program_accepts_on_each_kind() {
     let (spawn, _) = host.run("a", what);
     let answer = |mut stream: Box<dyn Read>| {
         let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        stream.read_to_string(&mut text).expect("an answer within the limit");
         text
     };
-    assert_eq!(answer(Box::new(TcpStream::connect(("127.0.0.1", port)).unwrap())), "3");
-    assert_eq!(answer(Box::new(TcpStream::connect(("::1", port)).unwrap())), "4");
-    assert_eq!(answer(Box::new(UnixStream::connect(&stream).unwrap())), "6");
+    for (host, expected) in [("127.0.0.1", "3"), ("::1", "4")] {
+        let stream = TcpStream::connect((host, port)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        assert_eq!(answer(Box::new(stream)), expected);
+    }
+    let unix = UnixStream::connect(&stream).unwrap();
+    unix.set_read_timeout(Some(LIMIT)).unwrap();
+    assert_eq!(answer(Box::new(unix)), "6");
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"udp", ("127.0.0.1", port)).unwrap();
     UnixDatagram::unbound().unwrap().send_to(b"unix", dir.join("datagram.sock")).unwrap();
     assert_eq!(host.stdout_of(spawn), "udp\nunix\n");

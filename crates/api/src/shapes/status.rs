@@ -33,6 +33,52 @@ pub struct HostStatus {
     /// The system's service it runs as; null when it runs in the foreground.
     #[schema(required)]
     pub unit: Option<String>,
+    /// The file the stack came from; null when it came from none.
+    #[serde(default)]
+    #[schema(required)]
+    pub file: Option<FileStatus>,
+    /// Whether a changed file is being applied: services are still going down for it.
+    #[serde(default)]
+    #[schema(required)]
+    pub applying: bool,
+}
+
+/// The file a host runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FileStatus {
+    /// Where it is.
+    pub path: String,
+    /// When the host read what it runs.
+    pub loaded_at: Timestamp,
+    /// Whether the file holds something else now; null when it cannot be read.
+    #[schema(required)]
+    pub changed: Option<bool>,
+}
+
+/// One resource limit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LimitStatus {
+    /// The key: `memory`, `pids`, `cpu`, `open_files`.
+    pub name: String,
+    /// Its value as written.
+    pub value: String,
+    /// What enforces it: `cgroup`, `rlimit`; null when it is not in force.
+    #[schema(required)]
+    pub enforced_by: Option<String>,
+    /// What to know about it: for what it counts, or why it is not in force.
+    #[schema(required)]
+    pub note: Option<String>,
+}
+
+/// One socket the host keeps open for a service.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ListenStatus {
+    /// Its name in `LISTEN_FDNAMES`.
+    pub name: String,
+    /// Where.
+    pub address: String,
+    /// Whether it is open now.
+    pub open: bool,
 }
 
 /// One service.
@@ -55,6 +101,18 @@ pub struct ServiceStatus {
     pub reason: Option<String>,
     /// Its replicas in the order of their index.
     pub replicas: Vec<ReplicaStatus>,
+    /// The services that a stop of this one stops first, in their order.
+    #[serde(default)]
+    #[schema(required)]
+    pub stops_first: Vec<String>,
+    /// Its resource limits, and what enforces each.
+    #[serde(default)]
+    #[schema(required)]
+    pub limits: Vec<LimitStatus>,
+    /// The sockets it is handed.
+    #[serde(default)]
+    #[schema(required)]
+    pub listen: Vec<ListenStatus>,
 }
 
 /// Whether a service is meant to run on.
@@ -93,6 +151,10 @@ pub struct ReplicaStatus {
     /// Resident memory of the whole process tree, in bytes; null when it is not known.
     #[schema(required)]
     pub memory_bytes: Option<u64>,
+    /// What the program last said about itself (`STATUS=` of sd_notify); null when it said nothing.
+    #[serde(default)]
+    #[schema(required)]
+    pub status_text: Option<String>,
 }
 
 /// How a process ended, and when.

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use mainstay_api::{Client, ClientError, CommandOptions, CommandOutcome, EventsQuery, LogsQuery, Verb};
+use mainstay_api::{
+    Client, ClientError, CommandOptions, CommandOutcome, EventsQuery, LogsQuery, ReloadOptions, Verb,
+};
 use mainstay_os::{Accepted, ControlListener, ControlStream};
 use mainstay_types::ExitCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::fake_host::{AMPLE, Asked, Host, event, line, service_status, status, wait_for};
+use crate::fake_host::{AMPLE, Asked, Host, event, line, reload_reply, service_status, status, wait_for};
 
 const NOW: CommandOptions = CommandOptions { wait: false, timeout: None };
 
@@ -54,7 +56,6 @@ async fn problems_come_through() {
             "there is no service \"ü/..\" in this stack: there are web, db-migrate",
             ExitCode::NotFound,
         ),
-        ("web", Verb::Reload, "reload is not supported yet", ExitCode::Failed),
     ] {
         let error = client.command(service, verb, &NOW).await.unwrap_err();
         assert!(matches!(error, ClientError::Problem(_)), "{error:?}");
@@ -63,6 +64,22 @@ async fn problems_come_through() {
     let query = LogsQuery { grep: Some("(".to_owned()), ..LogsQuery::default() };
     let error = client.logs(&query).await.unwrap_err();
     assert_eq!((error.to_string().as_str(), error.exit_code()), ("grep: unclosed group", ExitCode::Usage));
+}
+
+#[tokio::test]
+async fn a_reload_is_asked_for_and_its_plan_reads() {
+    let Some(host) = Host::start() else { return };
+    let client = host.client();
+    let dry = ReloadOptions { dry_run: true, command: CommandOptions::default() };
+    assert_eq!(client.reload(&dry).await.unwrap(), reload_reply(true));
+    assert_eq!(client.reload(&ReloadOptions::default()).await.unwrap(), reload_reply(false));
+    let command = CommandOptions { wait: true, timeout: Some(Duration::from_secs(2)) };
+    let waiting = ReloadOptions { dry_run: false, command };
+    let error = client.reload(&waiting).await.unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Usage);
+    assert_eq!(error.to_string(), "/srv/shop/mainstay.toml:3: unknown key `comand`");
+    let asked = [dry, ReloadOptions::default(), waiting].map(Asked::Reload);
+    assert_eq!(host.plane.asked(), asked);
 }
 
 #[tokio::test]

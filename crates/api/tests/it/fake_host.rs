@@ -9,8 +9,9 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use mainstay_api::{
     Client, CommandOptions, CommandOutcome, CommandReply, ControlPlane, Event, EventKind, EventStream,
-    EventsQuery, ExitInfo, HostStatus, LastExit, LogEntry, LogStream, LogsQuery, Notice, OutputStream,
-    Problem, ReplicaStatus, ServiceKind, ServiceStatus, Status, Verb, router, serve_with_notices,
+    EventsQuery, ExitInfo, FileStatus, HostStatus, LastExit, LimitStatus, ListenStatus, LogEntry, LogStream,
+    LogsQuery, Notice, OutputStream, Plan, PlanAction, PlanKey, PlanService, Problem, ReloadOptions,
+    ReloadReply, ReplicaStatus, ServiceKind, ServiceStatus, Status, Verb, router, serve_with_notices,
 };
 use mainstay_os::{ControlBindError, ControlListener, connect_control};
 use mainstay_types::{Exit, Phase, State, Timestamp};
@@ -25,6 +26,7 @@ pub(crate) const AMPLE: Duration = Duration::from_secs(20);
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Asked {
     Command(String, Verb, CommandOptions),
+    Reload(ReloadOptions),
     Events(EventsQuery),
     FollowEvents(EventsQuery),
     Logs(LogsQuery),
@@ -123,7 +125,16 @@ pub(crate) fn service_status() -> ServiceStatus {
             )),
             cpu_percent: Some(1.5),
             memory_bytes: Some(8_388_608),
+            status_text: Some("3 clients".to_owned()),
         }],
+        stops_first: vec!["worker".to_owned()],
+        limits: vec![LimitStatus {
+            name: "memory".to_owned(),
+            value: "512MiB".to_owned(),
+            enforced_by: Some("cgroup".to_owned()),
+            note: None,
+        }],
+        listen: vec![ListenStatus { name: "http".to_owned(), address: "0.0.0.0:80".to_owned(), open: true }],
     }
 }
 
@@ -143,7 +154,11 @@ pub(crate) fn status() -> Status {
             last_exit: None,
             cpu_percent: None,
             memory_bytes: None,
+            status_text: None,
         }],
+        stops_first: vec![],
+        limits: vec![],
+        listen: vec![],
     };
     Status {
         stack: "shop".to_owned(),
@@ -153,8 +168,37 @@ pub(crate) fn status() -> Status {
             phase: Phase::ShuttingDown,
             started_at: time("2026-11-22T15:20:00Z"),
             unit: None,
+            file: Some(FileStatus {
+                path: "/srv/shop/mainstay.toml".to_owned(),
+                loaded_at: time("2026-11-22T15:20:00Z"),
+                changed: Some(true),
+            }),
+            applying: false,
         },
         services: vec![oneshot, service_status()],
+    }
+}
+
+pub(crate) fn reload_reply(dry_run: bool) -> ReloadReply {
+    let outcome = if dry_run { CommandOutcome::Done } else { CommandOutcome::Accepted };
+    ReloadReply {
+        done: dry_run,
+        outcome,
+        dry_run,
+        message: "1 service changes".to_owned(),
+        file: "/srv/shop/mainstay.toml".to_owned(),
+        plan: Plan {
+            stack: vec![],
+            services: vec![PlanService {
+                name: "web".to_owned(),
+                action: PlanAction::InPlace,
+                keys: vec![PlanKey {
+                    key: "stop.grace".to_owned(),
+                    from: "15s".to_owned(),
+                    to: "30s".to_owned(),
+                }],
+            }],
+        },
     }
 }
 
@@ -196,9 +240,6 @@ impl ControlPlane for Plane {
         options: CommandOptions,
     ) -> Result<CommandReply, Problem> {
         self.remember(Asked::Command(service.clone(), verb, options));
-        if verb == Verb::Reload {
-            return Err(Problem::not_supported("reload"));
-        }
         if service != "web" {
             return Err(Problem::no_such_service(&service, ["web", "db-migrate"]));
         }
@@ -209,6 +250,15 @@ impl ControlPlane for Plane {
             (true, Some(_)) => CommandOutcome::Failed,
         };
         Ok(CommandReply::new(outcome, format!("web: {verb}"), vec![service_status()]))
+    }
+
+    async fn reload(&self, options: ReloadOptions) -> Result<ReloadReply, Problem> {
+        self.remember(Asked::Reload(options));
+        if options.command.timeout == Some(Duration::from_secs(2)) {
+            let detail = "/srv/shop/mainstay.toml:3: unknown key `comand`";
+            return Err(Problem::new(mainstay_api::ProblemKind::InvalidFile, detail));
+        }
+        Ok(reload_reply(options.dry_run))
     }
 
     async fn events(&self, query: EventsQuery) -> Result<Vec<Event>, Problem> {

@@ -15,15 +15,15 @@ async fn status_is_the_contracts_shape() {
     // Compared as text: the names, their order, and null where there is nothing.
     let expected = concat!(
         r#"{"stack":"shop","host":{"pid":17,"version":"0.1.0","phase":"shutting-down","#,
-        r#""started_at":"2026-11-22T15:20:00Z","unit":null},"services":["#,
+        r#""started_at":"2026-11-22T15:20:00Z","unit":null,"file":{"path":"/srv/shop/mainstay.toml","loaded_at":"2026-11-22T15:20:00Z","changed":true},"applying":false},"services":["#,
         r#"{"name":"db-migrate","kind":"oneshot","phase":"initializing","state":"waiting","reason":null,"replicas":["#,
         r#"{"index":0,"pid":null,"state":"waiting","started_at":null,"restarts":0,"last_exit":null,"#,
-        r#""cpu_percent":null,"memory_bytes":null}]},"#,
+        r#""cpu_percent":null,"memory_bytes":null,"status_text":null}],"stops_first":[],"limits":[],"listen":[]},"#,
         r#"{"name":"web","kind":"long-running","phase":"running","state":"ready","#,
         r#""reason":"readiness probe passed: HTTP 200","replicas":["#,
         r#"{"index":0,"pid":4212,"state":"ready","started_at":"2026-11-22T15:20:01Z","restarts":2,"#,
         r#""last_exit":{"code":null,"signal":"SIGKILL","description":"was ended by SIGKILL","at":"2026-11-22T15:19:59.5Z"},"#,
-        r#""cpu_percent":1.5,"memory_bytes":8388608}]}]}"#,
+        r#""cpu_percent":1.5,"memory_bytes":8388608,"status_text":"3 clients"}],"stops_first":["worker"],"limits":[{"name":"memory","value":"512MiB","enforced_by":"cgroup","note":null}],"listen":[{"name":"http","address":"0.0.0.0:80","open":true}]}]}"#,
     );
     assert_eq!(answer.body, expected);
     assert!(answer.headers.contains("content-type: application/json\r\n"), "{answer:?}");
@@ -118,10 +118,10 @@ async fn problems_are_problem_documents() {
         ),
         (
             "POST",
-            "/v1/services/web/reload",
+            "/v1/reload?wait&timeout=2s",
             json!({
-                "type": "urn:mainstay:problem:not-supported", "title": "not supported yet", "status": 501,
-                "detail": "reload is not supported yet",
+                "type": "urn:mainstay:problem:invalid-file", "title": "the file is not valid", "status": 422,
+                "detail": "/srv/shop/mainstay.toml:3: unknown key `comand`",
             }),
         ),
         (

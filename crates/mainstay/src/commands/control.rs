@@ -1,4 +1,4 @@
-//! `mainstay start`, `stop`, `restart`: asks the host, waits, and says what happened.
+//! `mainstay start`, `stop`, `restart`, `reload SERVICE`: asks the host, waits, and says what happened.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::cli::{Control, Global};
 use crate::client::{block_on, client, client_failure};
 use crate::context::addressed;
 use crate::failure::Failure;
-use crate::terminal::{BAD, GOOD, WARN, paint, print};
+use crate::terminal::{BAD, DIM, GOOD, WARN, paint, print};
 
 /// How long a start is waited for when the user says nothing: long enough for a database, short enough for a terminal.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Carries `verb` out on each service. The worst outcome decides the exit code.
 pub(crate) fn control(global: &Global, verb: Verb, asked: &Control) -> Result<(), Failure> {
@@ -36,6 +36,9 @@ pub(crate) fn control(global: &Global, verb: Verb, asked: &Control) -> Result<()
         }
         let mut replies = Vec::new();
         for name in &asked.services {
+            if verb == Verb::Stop && !global.json && !global.quiet {
+                say_what_stops_first(&client, name).await;
+            }
             let reply = client
                 .command(name, verb, &options)
                 .await
@@ -60,6 +63,19 @@ pub(crate) fn control(global: &Global, verb: Verb, asked: &Control) -> Result<()
             Some(code) => Err(Failure::silent(code)),
         }
     })
+}
+
+/// What needs the service goes down before it: that is said before it happens.
+async fn say_what_stops_first(client: &mainstay_api::Client, name: &str) {
+    // The stop itself tells what is wrong with the host, should something be.
+    let Ok(status) = client.status().await else { return };
+    let first = status.services.into_iter().find(|service| service.name == name);
+    let first = first.map(|service| service.stops_first).unwrap_or_default();
+    if !first.is_empty() {
+        let (them, need) = if first.len() == 1 { ("it", "needs") } else { ("them", "need") };
+        let names = first.join(", ");
+        anstream::eprintln!("{}", paint(DIM, &format!("{names} {need} {name}: stopping {them} first")));
+    }
 }
 
 fn say(global: &Global, reply: &CommandReply) {

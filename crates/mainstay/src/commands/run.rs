@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_api::{CommandOptions, ControlPlane, ReloadOptions};
 use mainstay_config::Stack;
-use mainstay_host::{Host, HostHandle, HostOptions, HostOutcome, Observer, Paths};
+use mainstay_host::{Host, HostHandle, HostOptions, HostOutcome, Loader, Observer, Paths};
 use mainstay_logs::Tap;
 use mainstay_types::{ExitCode, ServiceName, format_duration};
 
 use crate::cli::Global;
+use crate::commands::control::DEFAULT_TIMEOUT;
 use crate::context::{env, load_stack};
 use crate::failure::Failure;
 use crate::printer::{Detail, Printer};
@@ -98,15 +100,23 @@ async fn supervise(
         unit: None,
         observer: Some(observer),
         tap: Some(Arc::new(printer.clone()) as Arc<dyn Tap>),
+        loader: (!demo).then(|| {
+            let file = stack.file.clone();
+            Arc::new(move || mainstay_host::load(&file, &env)) as Loader
+        }),
         seed: seed(),
     };
     let host = Host::open(options).map_err(|error| Failure::from_error(error.exit_code(), &error))?;
     let handle = host.handle();
     let stop_requests = signals::stop_requests()
         .map_err(|error| Failure::new(ExitCode::Failed, format!("cannot listen for signals: {error}")))?;
+    let reload_requests = signals::reload_requests()
+        .map_err(|error| Failure::new(ExitCode::Failed, format!("cannot listen for signals: {error}")))?;
+    let reloading = tokio::spawn(reload_when_asked(reload_requests, handle.clone(), printer.clone(), detail));
     let stopping = tokio::spawn(stop_when_asked(stop_requests, handle, printer.clone(), detail));
     let outcome = host.run().await;
     stopping.abort();
+    reloading.abort();
     if let Some(words) = farewell(&outcome).filter(|_| matches!(detail, Detail::Normal | Detail::Verbose)) {
         printer.note(paint(BOLD, words));
     }
@@ -177,6 +187,26 @@ async fn stop_when_asked(
     }
 }
 
+/// Each request applies the file as it is then; how that went is told where the host writes.
+async fn reload_when_asked(
+    mut requests: tokio::sync::mpsc::UnboundedReceiver<()>,
+    handle: HostHandle,
+    printer: Printer,
+    detail: Detail,
+) {
+    while requests.recv().await.is_some() {
+        let command = CommandOptions { wait: true, timeout: Some(DEFAULT_TIMEOUT) };
+        let (style, words) = match handle.reload(ReloadOptions { dry_run: false, command }).await {
+            Ok(reply) if reply.done => (BOLD, format!("SIGHUP: {}", reply.message)),
+            Ok(reply) => (WARN, format!("SIGHUP: {}", reply.message)),
+            Err(problem) => (BAD, format!("SIGHUP: the file is not applied: {problem}")),
+        };
+        if detail != Detail::Json {
+            printer.note(paint(style, &words));
+        }
+    }
+}
+
 async fn waiting_lines(handle: &HostHandle) -> Vec<String> {
     let blockers = handle.stop_progress().await;
     let more = blockers.len().saturating_sub(MAX_BLOCKERS_SHOWN);
@@ -186,8 +216,12 @@ async fn waiting_lines(handle: &HostHandle) -> Vec<String> {
         .map(|blocker| {
             let pid = blocker.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             let (waited, allowed) = (blocker.waited.as_secs(), seconds(blocker.allowed));
-            let killed = if blocker.killed { ", killed, to be gone" } else { "" };
-            format!("waiting {waited} of {allowed} for {}{pid}{killed}", blocker.replica)
+            let tried = match (blocker.killed, blocker.tried.as_slice()) {
+                (true, _) => ", killed, to be gone".to_owned(),
+                (false, []) => String::new(),
+                (false, tried) => format!("; tried {}, next {}", tried.join(", "), blocker.next),
+            };
+            format!("waiting {waited} of {allowed} for {}{pid}{tried}", blocker.replica)
         })
         .collect();
     if more > 0 {

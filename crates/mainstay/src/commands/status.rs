@@ -10,7 +10,7 @@ use crate::client::{block_on, client, client_failure};
 use crate::context::addressed;
 use crate::failure::Failure;
 use crate::table::{Cell, Table};
-use crate::terminal::{BOLD, DIM, paint, print, state_style};
+use crate::terminal::{BOLD, DIM, WARN, paint, print, state_style};
 
 /// Pause between two looks with `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -71,6 +71,28 @@ fn table(status: &Status, now: Timestamp) -> String {
             &format!("(host pid {}, up {}, mainstay {})", host.pid, age(host.started_at, now), host.version)
         )
     );
+    if host.applying {
+        out.push_str(&paint(WARN, "a changed file is being applied: services still stop for it"));
+        out.push('\n');
+    }
+    match &host.file {
+        Some(file) if file.changed == Some(true) => {
+            let words = format!(
+                "{} has changed since it was read {} ago: `mainstay reload --dry-run` shows what differs, `mainstay reload` \
+                 applies it",
+                file.path,
+                age(file.loaded_at, now)
+            );
+            out.push_str(&paint(WARN, &words));
+            out.push('\n');
+        }
+        Some(file) if file.changed.is_none() => {
+            let words = format!("{} cannot be read any more; what runs goes on", file.path);
+            out.push_str(&paint(WARN, &words));
+            out.push('\n');
+        }
+        Some(_) | None => {}
+    }
     let mut table = Table::new(&["SERVICE", "STATE", "PID", "UP", "RESTARTS", "CPU", "MEMORY", "REASON"]);
     for service in &status.services {
         for replica in &service.replicas {
@@ -78,12 +100,23 @@ fn table(status: &Status, now: Timestamp) -> String {
         }
     }
     out.push_str(&table.render());
+    for service in &status.services {
+        for limit in service.limits.iter().filter(|limit| limit.enforced_by.is_none()) {
+            let why = limit.note.as_deref().unwrap_or("nothing here can enforce it");
+            let words =
+                format!("{}: limits.{} = {} is not in force: {why}\n", service.name, limit.name, limit.value);
+            out.push_str(&paint(WARN, &words));
+        }
+    }
     out
 }
 
 fn row(service: &ServiceStatus, replica: &ReplicaStatus, now: Timestamp) -> Vec<Cell> {
-    let name =
-        if replica.index == 0 { service.name.clone() } else { format!("{}.{}", service.name, replica.index) };
+    let name = if service.replicas.len() == 1 {
+        service.name.clone()
+    } else {
+        format!("{}.{}", service.name, replica.index)
+    };
     let dash = || "-".to_owned();
     let reason = match (&service.reason, &replica.last_exit) {
         (Some(reason), _) => reason.clone(),
@@ -96,6 +129,7 @@ fn row(service: &ServiceStatus, replica: &ReplicaStatus, now: Timestamp) -> Vec<
         }
         Some(_) | None => String::new(),
     };
+    let said = replica.status_text.as_ref().map_or_else(String::new, |text| format!("; it says: {text}"));
     vec![
         Cell::plain(name),
         Cell::styled(replica.state.to_string(), state_style(replica.state)),
@@ -104,7 +138,7 @@ fn row(service: &ServiceStatus, replica: &ReplicaStatus, now: Timestamp) -> Vec<
         Cell::right(replica.restarts.to_string()),
         Cell::right(replica.cpu_percent.map_or_else(dash, |percent| format!("{percent:.1}%"))),
         Cell::right(replica.memory_bytes.map_or_else(dash, format_size)),
-        Cell::styled(reason + &last, DIM),
+        Cell::styled(reason + &last + &said, DIM),
     ]
 }
 

@@ -1,8 +1,13 @@
 //! The command line as a user types it, on real programs that misbehave in every way a service can.
 
+mod around;
 mod bad_input;
+mod change;
 mod control;
+mod faults;
 mod fixture;
+mod listen;
 mod misbehaving;
 mod output;
+mod readiness;
 mod running;

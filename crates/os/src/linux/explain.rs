@@ -51,8 +51,13 @@ pub(super) fn explain(failure: wire::Failure, launch: &Launch) -> LaunchFailure 
             });
             return failure_of(step, None, errno, hint);
         }
-        LaunchStep::BeforeStart
-        | LaunchStep::Listen
+        LaunchStep::Listen if errno == libc::EINVAL => {
+            let hint = "a descriptor is to have a number above the host's own hard limit of open files: choose a lower \
+                        number or raise the limit";
+            return failure_of(step, None, errno, Some(hint.to_owned()));
+        }
+        LaunchStep::Listen
+        | LaunchStep::BeforeStart
         | LaunchStep::Spawn
         | LaunchStep::Cgroup
         | LaunchStep::Session

@@ -100,7 +100,8 @@ const CONTROL_BYTES: usize = {
 /// Takes one datagram. The library's own reader is not used: it holds a sender's pid in a type that cannot be 0, and the
 /// kernel gives 0 for a sender outside of this pid namespace.
 fn receive(socket: &OwnedFd) -> io::Result<Message> {
-    let mut bytes = [0_u8; MAX_NOTIFICATION_BYTES];
+    // One byte more shows that there is more.
+    let mut bytes = [0_u8; MAX_NOTIFICATION_BYTES + 1];
     let mut control = Control([const { MaybeUninit::uninit() }; CONTROL_BYTES]);
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: a msghdr is plain numbers and pointers; zero and null mean "none".
@@ -113,9 +114,7 @@ fn receive(socket: &OwnedFd) -> io::Result<Message> {
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
     let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
     let (credentials, descriptors) = take_control(&header);
-    let cut = header.msg_flags & libc::MSG_TRUNC != 0;
-    let mut message =
-        if cut { Message::too_long() } else { Message::parse(&bytes[..length], descriptors.len()) };
+    let mut message = Message::parse(&bytes[..length], descriptors.len());
     drop(descriptors);
     if let Some(credentials) = credentials {
         message.pid = u32::try_from(credentials.pid).unwrap_or(0);

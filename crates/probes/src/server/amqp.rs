@@ -105,6 +105,7 @@ async fn open(wire: &mut Wire, login: &Login) -> Result<String, Ended> {
         ))
         .into());
     }
+    wire.hide_password(login);
     wire.write(&method(START_OK, &start_ok(login)?)).await?;
 
     let tune = match read_method(wire).await {

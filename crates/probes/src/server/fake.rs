@@ -1,11 +1,16 @@
 //! A server for tests that plays a script over one connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_types::{ProbeFailure, ServerKind, ServerUrl};
+use mainstay_types::{CaFile, ProbeFailure, ServerKind, ServerUrl};
+use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::wire::Stream;
 
 /// Longer than any test of an answer takes.
 pub(super) const AMPLE: Duration = Duration::from_secs(20);
@@ -25,6 +30,10 @@ pub(super) enum Step {
     SaySlowly(Vec<u8>, Duration),
     /// Repeats the bytes until nobody takes them.
     SayForEver(Vec<u8>),
+    /// Takes TLS from here on, with a certificate.
+    StartTls(Arc<ServerConfig>),
+    /// Sends no more, and still reads.
+    Finish,
     /// Sends back all that comes.
     Echo,
     /// Holds the connection open and says nothing, until the other side closes.
@@ -42,7 +51,8 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let heard = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream: Box<dyn Stream> = Box::new(stream);
             let mut heard = Vec::new();
             for step in steps {
                 match step {
@@ -80,8 +90,17 @@ impl Fake {
                         }
                     }
                     Step::SayForEver(bytes) => while stream.write_all(&bytes).await.is_ok() {},
+                    Step::StartTls(config) => {
+                        stream = match TlsAcceptor::from(config).accept(stream).await {
+                            Ok(stream) => Box::new(stream),
+                            Err(_) => return heard,
+                        };
+                    }
+                    Step::Finish => {
+                        let _ = stream.shutdown().await;
+                    }
                     Step::Echo => {
-                        let (mut reader, mut writer) = stream.split();
+                        let (mut reader, mut writer) = tokio::io::split(&mut stream);
                         let _ = tokio::io::copy(&mut reader, &mut writer).await;
                     }
                     Step::Hang => {
@@ -107,9 +126,41 @@ pub(super) async fn play(
     url: &str,
     steps: Vec<Step>,
 ) -> (Result<String, ProbeFailure>, Vec<u8>) {
+    play_trusting(kind, url, None, steps).await
+}
+
+/// The same with a `ca`.
+pub(super) async fn play_trusting(
+    kind: ServerKind,
+    url: &str,
+    ca: Option<&CaFile>,
+    steps: Vec<Step>,
+) -> (Result<String, ProbeFailure>, Vec<u8>) {
     let fake = Fake::start(steps).await;
-    let answer = super::check(&fake.url(kind, url), None, AMPLE).await;
+    let answer = super::check(&fake.url(kind, url), ca, AMPLE).await;
     (answer, fake.heard.await.unwrap())
+}
+
+/// A conversation that passes, or that ends in order for a URL without user, is broken in each of its bytes, in a few
+/// ways each. Whatever comes of it, the check comes to an end, and with the right bytes it is a good one.
+pub(super) async fn survives_mutations(kind: ServerKind, url: &str, transcript: &[u8]) {
+    // All at once: the check takes it piece by piece.
+    let steps = |bytes: Vec<u8>| vec![Step::Say(bytes), Step::Finish, Step::Hang];
+    let (answer, _) = play(kind, url, steps(transcript.to_vec())).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    for place in 0..transcript.len() {
+        for change in [1, 0x20, 0x80, 0xff] {
+            let mut broken = transcript.to_vec();
+            broken[place] ^= change;
+            let (answer, _) = play(kind, url, steps(broken)).await;
+            if let Err(failure) = answer {
+                assert!(!matches!(failure, ProbeFailure::TimedOut(_)), "{place} {change}: {failure}");
+            }
+        }
+        let (answer, _) = play(kind, url, steps(transcript[..place].to_vec())).await;
+        // Only the good-bye, or the version, may be missing.
+        assert!(answer.is_err() || place > transcript.len() / 3, "{place}: {answer:?}");
+    }
 }
 
 /// What must hold of every protocol: whatever the other side does, the check ends in time, in little memory, with the

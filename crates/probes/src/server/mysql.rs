@@ -139,6 +139,8 @@ async fn log_in(
         [&capabilities.to_le_bytes()[..], &0x0100_0000_u32.to_le_bytes(), &[CHARSET], &[0; 23]].concat();
     let mut sequence = greeting.sequence.wrapping_add(1);
     if let Some(trust) = trust {
+        // Some methods send the password as it is within TLS.
+        wire.hide_password(login);
         send(wire, sequence, &head).await?;
         wire.start_tls(trust, NAME).await?;
         sequence = sequence.wrapping_add(1);
@@ -199,7 +201,9 @@ async fn give_up(wire: &mut Wire, sequence: u8, method: &Method<'_>) -> ProbeFai
     let _ = send(wire, sequence, &[]).await;
     let _ = read_packet(wire).await;
     let way_out = match (&method.plugin[..], method.trust) {
-        (b"caching_sha2_password" | b"sha256_password", None) => "only with TLS: switch it on in the server",
+        (b"caching_sha2_password" | b"sha256_password", None) => {
+            "only with TLS: switch it on in the server, and do not disable it in the URL"
+        }
         (b"mysql_clear_password", _) => "only with TLS and a `ca`",
         _ => "not at all: give the check a user with another one",
     };

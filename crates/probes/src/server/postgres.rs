@@ -106,6 +106,7 @@ async fn log_in(wire: &mut Wire, login: &Login) -> Result<Facts, ProbeFailure> {
             (b'R', [0, 0, 0, 0]) if scram.is_none() => let_in = true,
             (b'R', [0, 0, 0, 3]) => {
                 let password = password(login)?;
+                wire.hide_password(login);
                 send(wire, |buffer| frontend::password_message(password.as_bytes(), buffer)).await?;
             }
             (b'R', [0, 0, 0, 5, a, b, c, d]) => {

@@ -40,7 +40,7 @@ pub(super) async fn check(
 
 async fn ask(wire: &mut Wire, login: &Login, database: Option<u32>) -> Result<String, ProbeFailure> {
     if let Some(password) = &login.password {
-        wire.hide(password);
+        wire.hide_password(login);
         match &login.user {
             Some(user) => command(wire, &["AUTH", user, password], login).await?,
             None => command(wire, &["AUTH", password], login).await?,

@@ -9,7 +9,6 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use super::login::{Login, plain};
-use crate::tls::{self, TlsSetupError};
 
 /// Whose certificate is good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,38 +54,15 @@ pub(super) fn encrypt<'a>(login: &Login, ca: Option<&'a CaFile>) -> Result<Encry
     })
 }
 
-/// [`Trust`] that can be taken elsewhere.
-pub(super) enum OwnedTrust {
-    Anyone,
-    Signed(Option<CaFile>),
-}
-
-impl Trust<'_> {
-    pub(super) fn into_owned(self) -> OwnedTrust {
-        match self {
-            Self::Anyone => OwnedTrust::Anyone,
-            Self::Signed(ca) => OwnedTrust::Signed(ca.cloned()),
-        }
-    }
-}
-
-impl OwnedTrust {
-    /// Reads files.
-    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, TlsSetupError> {
-        match self {
-            Self::Signed(ca) => tls::client_config(ca.as_ref()),
-            Self::Anyone => {
-                let provider = Arc::new(ring::default_provider());
-                let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-                    .with_safe_default_protocol_versions()
-                    .map_err(|error| TlsSetupError::Settings(error.to_string()))?
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(AcceptAnyone(provider)))
-                    .with_no_client_auth();
-                Ok(Arc::new(config))
-            }
-        }
-    }
+/// The settings for [`Trust::Anyone`].
+pub(super) fn trusting_anyone() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyone(provider)))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// Takes every certificate, as libpq and the MySQL client do by default; the signatures of the handshake are checked.

@@ -1,16 +1,15 @@
 //! One connection to a server, for as long as one check takes: within its time, within its memory.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_types::{HostPort, ProbeFailure};
-use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::trust::Trust;
+use super::login::Login;
+use super::trust::{Trust, trusting_anyone};
 use crate::tcp::{self, Limit};
 use crate::tls;
 
@@ -23,7 +22,7 @@ const MAX_EXCERPT_BYTES: usize = 48;
 /// Time for the server to end its side after it was told good-bye. The answer is known by then.
 const FAREWELL: Duration = Duration::from_millis(300);
 
-trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 /// The connection.
@@ -84,7 +83,10 @@ impl Wire {
         if !self.unread.is_empty() {
             return Err(self.not_speaking(protocol));
         }
-        let config = self.config(trust).await?;
+        let config = match trust {
+            Trust::Signed(ca) => tls::client_config_within(&self.address, ca, &self.limit).await?,
+            Trust::Anyone => trusting_anyone().map_err(|error| tls::tls_failure(&self.address, &error))?,
+        };
         let name = tls::server_name(&self.address)?;
         let plain = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         match timeout_at(self.limit.deadline, TlsConnector::from(config).connect(name, plain)).await {
@@ -94,15 +96,6 @@ impl Wire {
             }
             Ok(Err(error)) => Err(tls::tls_failure(&self.address, &error)),
             Err(_) => Err(ProbeFailure::TimedOut(self.limit.timeout)),
-        }
-    }
-
-    /// The settings of TLS, prepared where files may be read.
-    async fn config(&self, trust: Trust<'_>) -> Result<Arc<ClientConfig>, ProbeFailure> {
-        let trust = trust.into_owned();
-        match self.aside(move || trust.config()).await? {
-            Ok(config) => Ok(config),
-            Err(error) => Err(self.tls_failure(&error.to_string())),
         }
     }
 
@@ -122,9 +115,17 @@ impl Wire {
         ProbeFailure::Tls { address: self.address.clone(), message: message.to_owned() }
     }
 
-    /// Keeps `secret` out of every excerpt.
-    pub(super) fn hide(&mut self, secret: &str) {
-        self.secret = Some(secret.as_bytes().to_vec()).filter(|secret| !secret.is_empty());
+    /// Keeps the password, which is about to be sent as it is, out of all that is shown of what the other side says.
+    pub(super) fn hide_password(&mut self, login: &Login) {
+        // Taken out of the name of the user, it would be plain what it is.
+        let known = |password: &str| {
+            [&login.user, &login.name].into_iter().flatten().any(|shown| shown.contains(password))
+        };
+        self.secret = login
+            .password
+            .as_ref()
+            .filter(|password| !known(password))
+            .map(|password| password.clone().into_bytes());
     }
 
     /// Exactly `count` bytes. The caller bounds `count`; memory is only taken for what comes.
@@ -239,6 +240,10 @@ fn kind_of(error: io::Error) -> BrokenKind {
 
 /// `bytes` with every `secret` as `***`, and without a beginning of it at the end, where the bytes may be cut off.
 fn without(bytes: &[u8], secret: &[u8]) -> Vec<u8> {
+    // No password is a password too; it is everywhere.
+    if secret.is_empty() {
+        return bytes.to_vec();
+    }
     let mut shown = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let [first, after @ ..] = rest {
@@ -288,5 +293,6 @@ mod tests {
         ] {
             assert_eq!(without(said.as_bytes(), b"hunter2"), shown.as_bytes(), "{said}");
         }
+        assert_eq!(without(b"said", b""), b"said");
     }
 }

@@ -3,7 +3,7 @@
 use mainstay_types::ServerKind;
 
 use super::*;
-use crate::server::fake::{Step, holds_for_any_peer, play};
+use crate::server::fake::{Step, holds_for_any_peer, play, survives_mutations};
 
 const URL: &str = "amqp://app:hunter2@HOST/shop";
 
@@ -143,6 +143,20 @@ async fn each_answer_is_its_own() {
 }
 
 #[tokio::test]
+async fn a_broker_that_repeats_the_password_does_not_get_it_shown() {
+    for (url, shown) in [
+        (URL, "app and *** do not fit (403)"),
+        // Who has the name as the password sees the name.
+        ("amqp://hunter2:hunter2@HOST", "app and hunter2 do not fit (403)"),
+    ] {
+        let mut steps = greeted(close(403, "ACCESS_REFUSED - app and hunter2 do not fit"));
+        steps.push(Step::Hang);
+        let (answer, _) = play(ServerKind::Amqp, url, steps).await;
+        assert_eq!(answer, Err(ProbeFailure::Credentials(shown.to_owned())));
+    }
+}
+
+#[tokio::test]
 async fn connections_closed_without_a_word_are_told_by_their_moment() {
     let (answer, _) = play(ServerKind::Amqp, URL, vec![Step::Hear(HEADER.to_vec())]).await;
     let words = "closes the connection before it says anything, as a broker does that is not up yet";
@@ -172,6 +186,14 @@ async fn what_it_cannot_do_is_said() {
     steps.push(Step::Hang);
     let (answer, _) = play(ServerKind::Amqp, &url, steps).await;
     assert!(matches!(answer, Err(ProbeFailure::NotStarted(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn broken_answers_are_survived() {
+    let transcript = [start("PLAIN"), tune(), method(OPEN_OK, &[0]), method(CLOSE_OK, &[])].concat();
+    survives_mutations(ServerKind::Amqp, URL, &transcript).await;
+    let refused = [start("PLAIN"), close(403, "ACCESS_REFUSED - no")].concat();
+    survives_mutations(ServerKind::Amqp, "amqp://HOST", &refused).await;
 }
 
 #[tokio::test]

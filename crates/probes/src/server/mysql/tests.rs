@@ -1,9 +1,12 @@
 //! Against scripts; the greeting is MariaDB 10.11's.
 
+use std::sync::Arc;
+
 use mainstay_types::ServerKind;
 
 use super::*;
-use crate::server::fake::{Step, holds_for_any_peer, play};
+use crate::server::fake::{Step, holds_for_any_peer, play, play_trusting, survives_mutations};
+use crate::tls::testing::Authority;
 
 const URL: &str = "mysql://app:hunter2@HOST/shop";
 const MARIADB: &str = "5.5.5-10.11.14-MariaDB-0+deb12u2";
@@ -137,6 +140,51 @@ async fn another_method_is_switched_to() {
     }
 }
 
+/// A greeting that offers TLS.
+fn greeting_with_tls(plugin: &str) -> Vec<u8> {
+    let mut bytes = greeting("8.0.36", plugin);
+    let capabilities = 4 + 1 + "8.0.36\0".len() + 4 + 8 + 1;
+    assert_eq!(bytes[capabilities..capabilities + 2], [0xfe, 0xf7]);
+    bytes[capabilities + 1] |= 0x08;
+    bytes
+}
+
+#[tokio::test]
+async fn over_tls_a_password_may_be_sent_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (ca, server) = (authority.file(folder.path()), Arc::new(authority.identity("127.0.0.1").server()));
+    let in_clear = b"hunter2\0";
+    let steps = |plugin: &str, said: &[u8], answer: Vec<u8>| {
+        vec![
+            Step::Say(greeting_with_tls(plugin)),
+            // SSLRequest.
+            Step::HearCount(4 + 32),
+            Step::StartTls(Arc::clone(&server)),
+            Step::Hear(login_end(plugin)),
+            Step::Say(packet(3, said)),
+            Step::Hear(answer),
+            Step::Say(packet(5, OK)),
+            Step::Hang,
+        ]
+    };
+    let ready = Ok("ready: MySQL 8.0.36".to_owned());
+    // Not known to the server yet; and another method.
+    let full = || steps(SHA2, &[1, 4], packet(4, in_clear));
+    let switched = || steps(NATIVE, b"\xfesha256_password\0\x01\x02\0", packet(4, in_clear));
+    let clear = || steps(NATIVE, b"\xfemysql_clear_password\0", packet(4, in_clear));
+    for (ca, steps) in [(None, full()), (Some(&ca), full()), (None, switched()), (Some(&ca), clear())] {
+        let (answer, heard) = play_trusting(ServerKind::Mysql, URL, ca, steps).await;
+        assert_eq!(answer, ready);
+        assert!(heard.ends_with(COM_QUIT));
+    }
+    // To one that may be anyone the password is not told because it asks for that.
+    let steps = steps(NATIVE, b"\xfemysql_clear_password\0", packet(4, &[]));
+    let (answer, heard) = play(ServerKind::Mysql, URL, steps).await;
+    assert!(matches!(answer, Err(ProbeFailure::Credentials(_))), "{answer:?}");
+    assert!(!heard.windows(7).any(|window| window == b"hunter2"));
+}
+
 #[tokio::test]
 async fn a_password_is_not_sent_in_clear() {
     let steps = vec![
@@ -148,7 +196,8 @@ async fn a_password_is_not_sent_in_clear() {
     let fake = crate::server::fake::Fake::start(steps).await;
     let url = fake.url(ServerKind::Mysql, URL);
     let answer = crate::server::check(&url, None, std::time::Duration::from_secs(1)).await;
-    let words = "it asks to log in by caching_sha2_password, which a check does only with TLS: switch it on in the server";
+    let words = "it asks to log in by caching_sha2_password, which a check does only with TLS: switch it on in the server, \
+         and do not disable it in the URL";
     assert_eq!(answer, Err(ProbeFailure::Credentials(words.to_owned())));
     let heard = fake.heard.await.unwrap();
     assert!(!heard.windows(7).any(|window| window == b"hunter2"));
@@ -200,6 +249,13 @@ async fn tls_that_is_not_offered_is_missed_only_when_asked_for() {
     let (answer, _) = after_login("mysql://app@HOST?ssl-mode=REQUIRED", Vec::new()).await;
     let Err(ProbeFailure::Tls { message, .. }) = answer else { panic!("{answer:?}") };
     assert!(message.contains("`ca`"), "{message}");
+}
+
+#[tokio::test]
+async fn broken_answers_are_survived() {
+    let login = packet(2, &[&[0xfe][..], SHA2.as_bytes(), &[0], &[7; 20], &[0]].concat());
+    let transcript = [greeting("8.0.36", SHA2), login, packet(4, &[1, 3]), packet(5, OK)].concat();
+    survives_mutations(ServerKind::Mysql, URL, &transcript).await;
 }
 
 #[tokio::test]

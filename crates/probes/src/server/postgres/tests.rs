@@ -5,7 +5,7 @@ use std::time::Duration;
 use mainstay_types::ServerKind;
 
 use super::*;
-use crate::server::fake::{Step, holds_for_any_peer, play};
+use crate::server::fake::{Step, holds_for_any_peer, play, survives_mutations};
 
 const URL: &str = "postgres://app:hunter2@HOST/shop?sslmode=disable";
 
@@ -209,6 +209,14 @@ async fn a_slow_server_may_use_all_its_time() {
     ];
     let (answer, _) = play(ServerKind::Postgres, URL, steps).await;
     assert_eq!(answer, Ok("ready: PostgreSQL 15.18".to_owned()));
+}
+
+#[tokio::test]
+async fn broken_answers_are_survived() {
+    let transcript = [message(b'R', &[0, 0, 0, 5, 1, 2, 3, 4]), ready(&[])].concat();
+    survives_mutations(ServerKind::Postgres, URL, &transcript).await;
+    let refused = [message(b'R', &[0, 0, 0, 3]), error("28P01", "no")].concat();
+    survives_mutations(ServerKind::Postgres, "postgres://:x@HOST?sslmode=disable", &refused).await;
 }
 
 #[tokio::test]

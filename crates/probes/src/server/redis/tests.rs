@@ -3,7 +3,7 @@
 use mainstay_types::ServerKind;
 
 use super::*;
-use crate::server::fake::{Step, holds_for_any_peer, play};
+use crate::server::fake::{Step, holds_for_any_peer, play, survives_mutations};
 
 const URL: &str = "redis://app:hunter2@HOST/3";
 const AUTH: &[u8] = b"*3\r\n$4\r\nAUTH\r\n$3\r\napp\r\n$7\r\nhunter2\r\n";
@@ -129,9 +129,23 @@ async fn a_server_that_repeats_the_password_does_not_get_it_shown() {
 }
 
 #[tokio::test]
+async fn an_empty_password_is_one() {
+    let auth = b"*2\r\n$4\r\nAUTH\r\n$0\r\n\r\n";
+    let steps = vec![hear(auth), say("-WRONGPASS invalid\r\n"), Step::Hang];
+    let (answer, _) = play(ServerKind::Redis, "redis://:@HOST", steps).await;
+    assert_eq!(answer, Err(ProbeFailure::Credentials("WRONGPASS invalid".to_owned())));
+}
+
+#[tokio::test]
 async fn a_database_is_a_number() {
     let (answer, _) = play(ServerKind::Redis, "redis://HOST/shop", vec![Step::Hang]).await;
     assert!(matches!(answer, Err(ProbeFailure::NotStarted(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn broken_answers_are_survived() {
+    let transcript = b"+OK\r\n+OK\r\n+PONG\r\n$22\r\nredis_version:7.0.15\r\n\r\n";
+    survives_mutations(ServerKind::Redis, URL, transcript).await;
 }
 
 #[tokio::test]
