@@ -142,10 +142,13 @@ fn a_fork_bomb_is_held() {
             let mut most = 0;
             let begin = Instant::now();
             // It goes on trying; the host and the machine go on working.
-            while counter(&refusals, "max") < before + 50 {
+            for round in 0.. {
                 assert!(begin.elapsed() < LIMIT, "it has stopped trying");
                 most = most.max(host.processes.pids(bomb).len());
                 assert_eq!(host.run_to_end("other", launch("true", &[])), (Exit::Code(0), 0));
+                if round >= 5 && counter(&refusals, "max") >= before + 50 {
+                    break;
+                }
             }
             assert!(most > MOST / 2, "{most} processes are no bomb");
             assert!(most <= MOST, "{most} processes");

@@ -181,7 +181,7 @@ fn may_give(dir: &Path) -> Result<Place, String> {
     if !dir.join("cgroup.type").exists() {
         return Ok(Place::HierarchyRoot);
     }
-    if is_unit(dir) && !is_delegated(dir) {
+    if is_unit(dir) && !is_delegated(dir) && !is_of_users_manager(dir) {
         return Err(format!("the control group {name} is managed by systemd: set Delegate=yes in its unit"));
     }
     let text = fs::read_to_string(dir.join("cgroup.procs"))
@@ -207,6 +207,18 @@ fn is_delegated(dir: &Path) -> bool {
         let mut value = [0; 8];
         rustix::fs::getxattr(dir, attribute, &mut value).is_ok_and(|length| value[..length] == *b"1")
     })
+}
+
+/// Managers of users mark nothing, so below one a unit that holds nothing but this host, and belongs to its user, counts as
+/// given away: it divides nobody else's.
+fn is_of_users_manager(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let is_manager = |part: &std::ffi::OsStr| {
+        let name = part.as_bytes();
+        name.starts_with(b"user@") && name.ends_with(b".service")
+    };
+    dir.ancestors().skip(1).filter_map(Path::file_name).any(is_manager)
+        && fs::metadata(dir).is_ok_and(|group| group.uid() == rustix::process::geteuid().as_raw())
 }
 
 fn is_in_leaf(parent: &Path) -> bool {
@@ -245,7 +257,7 @@ mod tests {
     fn group(name: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let group = dir.path().join(name);
-        fs::create_dir(&group).unwrap();
+        fs::create_dir_all(&group).unwrap();
         for (file, text) in files {
             fs::write(group.join(file), text).unwrap();
         }
@@ -260,12 +272,17 @@ mod tests {
         let kind = ("cgroup.type", "domain\n");
         type Case = (&'static str, Vec<(&'static str, &'static str)>, Result<Place, &'static str>);
         let own: &'static str = own.leak();
-        let cases: [Case; 6] = [
+        let cases: [Case; 7] = [
             ("root", vec![controllers, control], Ok(Place::HierarchyRoot)),
             ("box", vec![controllers, control, kind, ("cgroup.procs", own)], Ok(Place::Own)),
             ("box", vec![controllers, control, kind, ("cgroup.procs", "")], Ok(Place::Own)),
             ("box", vec![controllers, control, kind, ("cgroup.procs", "1\n")], Err("other processes")),
             ("a.service", vec![controllers, control, kind, ("cgroup.procs", own)], Err("Delegate=yes")),
+            (
+                "user@7.service/app.slice/a.service",
+                vec![controllers, control, kind, ("cgroup.procs", own)],
+                Ok(Place::Own),
+            ),
             ("none", vec![controllers, kind], Err("may not be changed")),
         ];
         for (name, files, expected) in cases {
