@@ -127,6 +127,8 @@ impl Host {
         crate::error::create_dir(&paths.state_dir)?;
         let lock = mainstay_os::lock_file(&paths.lock_path())
             .map_err(|error| HostError::from_lock(error, &stack.name, &paths))?;
+        std::fs::write(paths.holder_path(), format!("{}\n", stack.name))
+            .map_err(|source| HostError::StateDir { path: paths.state_dir.clone(), source })?;
         let listener = ControlListener::bind(&paths.socket_path).map_err(HostError::Socket)?;
         let process_options = ProcessesOptions {
             stack: stack.name.clone(),

@@ -23,11 +23,11 @@ pub enum PrepareError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// An `env_file` cannot be read.
-    #[error("cannot read env_file {}: {source}", .path.display())]
+    #[error("cannot read env_file {}: {}", .path.display(), system_message(.source))]
     EnvFile {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's answer, which is part of the words.
         source: io::Error,
     },
     /// An `env_file` is read, and wrong.
@@ -37,7 +37,7 @@ pub enum PrepareError {
     #[error("{0}")]
     Program(LaunchFailure),
     /// The working folder is not there.
-    #[error("cannot enter its working folder {}: {source}", .path.display())]
+    #[error("cannot enter its working folder {}: {}", .path.display(), system_message(.source))]
     Workdir {
         /// The folder.
         path: PathBuf,
@@ -73,8 +73,7 @@ impl PrepareError {
         let (step, path, errno) = match self {
             Self::Program(failure) => return failure,
             Self::Identity(_) => (LaunchStep::User, None, 0),
-            Self::EnvFile { .. } => (LaunchStep::Spawn, None, 0),
-            Self::EnvFileInvalid(_) => (LaunchStep::Spawn, None, 0),
+            Self::EnvFile { .. } | Self::EnvFileInvalid(_) => (LaunchStep::Environment, None, 0),
             Self::Workdir { path, source } => {
                 let errno = source.raw_os_error().unwrap_or(0);
                 return LaunchFailure {

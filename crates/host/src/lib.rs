@@ -36,7 +36,7 @@ mod status;
 mod waiters;
 
 pub use control::{HostHandle, StopBlocker, log_entry};
-pub use error::HostError;
+pub use error::{HostError, chain};
 pub use event_store::{EventFilter, EventStoreError, read_events};
 pub use host::{Host, HostOptions, HostOutcome};
 pub use launch_spec::{PrepareError, preflight};

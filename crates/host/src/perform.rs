@@ -98,8 +98,10 @@ impl Host {
                     })
                 });
                 let action: ProbeAction = action?;
-                let runner =
-                    LoopRunner { messages: self.handle.messages(), run_as: RunAs { service, index: 0, about: None } };
+                let runner = LoopRunner {
+                    messages: self.handle.messages(),
+                    run_as: RunAs { service, index: 0, about: None },
+                };
                 tokio::spawn(async move {
                     let outcome = mainstay_probes::perform(&action, GATE_CHECK_TIMEOUT, &runner).await;
                     let _ = runner.messages.send(Message::GateAnswered { check, outcome });

@@ -256,7 +256,9 @@ impl Host {
             let mut news = Vec::new();
             if tokio::time::timeout_at(limit, next_processes(&mut self.processes, &mut news)).await.is_err() {
                 let count = self.runs.trees.len();
-                let text = format!("{count} commands of probes, gates or hooks do not end, although they were killed");
+                let text = format!(
+                    "{count} commands of probes, gates or hooks do not end, although they were killed"
+                );
                 self.publisher.notice(None, text);
                 return;
             }

@@ -1,13 +1,13 @@
 //! `mainstay check`: reads and validates the file, and everything it refers to.
 
 use mainstay_config::Stack;
-use mainstay_host::{LoadError, PrepareError};
+use mainstay_host::{LoadError, PrepareError, chain};
 use mainstay_types::ExitCode;
 use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::context::{env, file_path, load_failure};
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::terminal::{BAD, GOOD, paint, print};
 
 /// Prints every error there is: first those of the file, and when it has none, those of what it refers to.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixture::{Fixture, Running, SOON, alive};
+use crate::fixture::{Fixture, Running, SOON, alive, stderr};
 
 /// Threads, open descriptors and children of a process.
 fn holdings(pid: u32) -> (usize, usize, usize) {
@@ -233,7 +233,9 @@ fn commands_under_way_end_with_the_host() {
         fixture.env.push(("MAINSTAY_NO_CGROUPS".to_owned(), no_cgroups.to_owned()));
         let mut host = fixture.run(&[]);
         let mut pid_in = |name: &str| -> u32 {
-            host.wait_for(name, SOON, |_| std::fs::read_to_string(fixture.path(name)).ok()?.trim().parse().ok())
+            host.wait_for(name, SOON, |_| {
+                std::fs::read_to_string(fixture.path(name)).ok()?.trim().parse().ok()
+            })
         };
         let (gate, probe) = (pid_in("gate.pid"), pid_in("probe.pid"));
         // A probe that asks about a service that has ended is of no use any more.
