@@ -9,9 +9,9 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mainstay_config::{Check, EnvFileError, Gate, Limits, ReloadPolicy, Service, StopAction};
+use mainstay_config::{EnvFileError, Limits, Service};
 use mainstay_os::{Account, IdentityError, Launch, ResourceLimits};
-use mainstay_types::{CaFile, CommandLine, LaunchFailure, LaunchStep, ProbeAction, StackName};
+use mainstay_types::{CommandLine, LaunchFailure, LaunchStep, StackName};
 
 /// The search path of a service whose host has none itself; the default of Debian's login(1) for root.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,13 +45,13 @@ pub enum PrepareError {
         failure: LaunchFailure,
     },
     /// The file of an authority that signs certificates cannot be read.
-    #[error("{key}: cannot read {}: {source}", .path.display())]
+    #[error("{key}: cannot read {}: {}", .path.display(), system_message(.source))]
     Ca {
         /// The key: `readiness.ca`.
         key: String,
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's answer, which is part of the words.
         source: io::Error,
     },
     /// The working folder is not there.
@@ -87,6 +87,23 @@ impl PrepareError {
             | Self::Ca { .. }
             | Self::EnvFile { .. }
             | Self::EnvFileInvalid(_) => None,
+        }
+    }
+
+    /// The key of the service that it is about: `command`, `readiness.exec`.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Identity(IdentityError::UnknownGroup { .. }) => "group",
+            Self::Identity(
+                IdentityError::UnknownUser { .. }
+                | IdentityError::NotPermitted { .. }
+                | IdentityError::Lookup { .. },
+            ) => "user",
+            Self::EnvFile { .. } | Self::EnvFileInvalid(_) => "env_file",
+            Self::Program(_) => "command",
+            Self::Command { key, .. } | Self::Ca { key, .. } => key,
+            Self::Workdir { .. } => "workdir",
         }
     }
 
@@ -204,97 +221,6 @@ impl Surroundings {
         }
         Ok(env)
     }
-}
-
-/// What `mainstay check` looks at beyond the file: that everything a launch needs is there now.
-#[must_use]
-pub fn preflight(stack: &StackName, service: &Service) -> Vec<PrepareError> {
-    let mut errors = Vec::new();
-    let launch = match Surroundings::of(stack).prepare(service, 0) {
-        Ok(launch) => Some(launch),
-        Err(error) => {
-            errors.push(error);
-            None
-        }
-    };
-    if let Err(source) = std::fs::read_dir(&service.workdir) {
-        errors.push(PrepareError::Workdir { path: service.workdir.clone(), source });
-    } else {
-        let path = launch
-            .as_ref()
-            .and_then(|launch| launch.env.iter().find(|(name, _)| name == "PATH"))
-            .map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
-        let identity = launch.as_ref().and_then(|launch| launch.identity.as_ref());
-        let program = OsStr::new(&service.command.program);
-        if let Err(failure) = mainstay_os::check_executable(program, Some(path), &service.workdir, identity) {
-            errors.push(PrepareError::Program(failure));
-        }
-        for (key, command) in commands_around(service) {
-            let program = OsStr::new(&command.program);
-            let found = mainstay_os::check_executable(program, Some(path), &service.workdir, identity);
-            errors.extend(found.err().map(|failure| PrepareError::Command { key, failure }));
-        }
-    }
-    for (key, ca) in authorities(service) {
-        if let Err(source) = std::fs::File::open(&ca.0) {
-            errors.push(PrepareError::Ca { key, path: ca.0.clone(), source });
-        }
-    }
-    errors
-}
-
-/// Every command of a service but its own, with its key.
-fn commands_around(service: &Service) -> Vec<(String, &CommandLine)> {
-    let mut commands = Vec::new();
-    let hooks = &service.hooks;
-    for (key, hook) in [
-        ("before_start", &hooks.before_start),
-        ("after_ready", &hooks.after_ready),
-        ("before_stop", &hooks.before_stop),
-        ("after_exit", &hooks.after_exit),
-    ] {
-        commands.extend(hook.as_ref().map(|hook| (key.to_owned(), &hook.command)));
-    }
-    for step in &service.stop.steps {
-        if let StopAction::Command(command) = &step.action {
-            commands.push(("stop".to_owned(), command));
-        }
-    }
-    if let ReloadPolicy::Command(hook) = &service.reload {
-        commands.push(("reload".to_owned(), &hook.command));
-    }
-    for (key, action) in asked(service) {
-        if let ProbeAction::Exec(command) = action {
-            commands.push((format!("{key}.exec"), command));
-        }
-    }
-    commands
-}
-
-/// The files of authorities that its checks trust, with their keys.
-fn authorities(service: &Service) -> Vec<(String, &CaFile)> {
-    let mut found = Vec::new();
-    for (key, action) in asked(service) {
-        if let ProbeAction::Http { ca: Some(ca), .. } | ProbeAction::Server { ca: Some(ca), .. } = action {
-            found.push((format!("{key}.ca"), ca));
-        }
-    }
-    found
-}
-
-/// Everything it asks, with the table that says so.
-fn asked(service: &Service) -> Vec<(&'static str, &ProbeAction)> {
-    let probes =
-        [("startup", &service.startup), ("readiness", &service.readiness), ("liveness", &service.liveness)];
-    let probes = probes.into_iter().filter_map(|(key, probe)| match &probe.as_ref()?.check {
-        Check::Ask(action) => Some((key, action)),
-        Check::Log(_) | Check::Notify | Check::NotifyFd(_) => None,
-    });
-    let needs = service.needs.iter().filter_map(|need| match &need.gate {
-        Gate::Outside(action) => Some(("needs", action)),
-        Gate::Service { .. } => None,
-    });
-    probes.chain(needs).collect()
 }
 
 /// What a service may use, as the launcher takes it.

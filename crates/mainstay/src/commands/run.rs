@@ -112,6 +112,11 @@ async fn supervise(
     };
     let host = Host::open(options).map_err(|error| Failure::from_error(error.exit_code(), &error))?;
     let handle = host.handle();
+    if matches!(detail, Detail::Normal | Detail::Verbose) {
+        for (service, words) in host.limits_not_in_force() {
+            printer.note(paint(WARN, &format!("{service}: {words}")));
+        }
+    }
     let reloading = tokio::spawn(reload_when_asked(reload_requests, handle.clone(), printer.clone(), detail));
     let stopping = tokio::spawn(stop_when_asked(stop_requests, handle, printer.clone(), detail));
     let outcome = host.run().await;
