@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixture::{Fixture, Running, SOON, alive};
+use crate::fixture::{Fixture, Running, SOON, alive, stderr};
 
 /// Threads, open descriptors and children of a process.
 fn holdings(pid: u32) -> (usize, usize, usize) {
@@ -249,4 +249,37 @@ n=$(cat n 2>/dev/null || echo 0); n=$((n + 1)); echo $n > n; [ $((n % 3)) -eq 0 
     });
     assert_eq!((restarts(&mut host, "web"), host.state("web").as_str()), (0, "ready"));
     host.stop();
+}
+
+#[test]
+fn commands_under_way_end_with_the_host() {
+    for no_cgroups in ["", "1"] {
+        let mut fixture = Fixture::new(
+            r#"
+            stack = "shop"
+            [service.waits]
+            command = "sleep 1000"
+            needs = [{ exec = ["sh", "-c", "echo $$ >gate.pid; sleep 1001"] }]
+            [service.asked]
+            command = "sleep 1002"
+            liveness = { exec = ["sh", "-c", "setsid sleep 1003 & echo $! >probe.pid; sleep 1004"], timeout = "60s" }
+            "#,
+        );
+        fixture.env.push(("MAINSTAY_NO_CGROUPS".to_owned(), no_cgroups.to_owned()));
+        let mut host = fixture.run(&[]);
+        let mut pid_in = |name: &str| -> u32 {
+            host.wait_for(name, SOON, |_| {
+                std::fs::read_to_string(fixture.path(name)).ok()?.trim().parse().ok()
+            })
+        };
+        let (gate, probe) = (pid_in("gate.pid"), pid_in("probe.pid"));
+        // A probe that asks about a service that has ended is of no use any more.
+        let output = fixture.mainstay(&["stop", "asked"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        host.wait_for("the probe's command ends", SOON, |_| (!alive(probe)).then_some(()));
+        assert!(alive(gate));
+        let (status, out) = host.stop();
+        assert!(status.success() && !alive(gate), "{out}");
+        assert!(!out.contains("cannot remove"), "{out}");
+    }
 }
