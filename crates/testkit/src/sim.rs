@@ -11,7 +11,7 @@
 //!              model.rs ◄─────────────────────────────────┴──────────────────────────┘
 //! ```
 
-mod model;
+pub(crate) mod model;
 mod stacks;
 #[cfg(test)]
 mod tests;
@@ -316,7 +316,7 @@ impl<S: Subject> Episode<S> {
             self.perform(effect);
         }
         self.model
-            .check(&self.machine, &self.processes, tick, self.now)
+            .check(&self.machine, &|replica| self.processes.live(replica), tick, self.now)
             .map_err(|broken| self.violation(broken))
     }
 

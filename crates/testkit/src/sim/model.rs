@@ -12,7 +12,7 @@ use mainstay_types::{Exit, Moment, Phase, ProbeKind, ReplicaId, ServiceName, Spa
 use spawn::{Course, Spawn};
 
 /// A rule and what broke it.
-pub(super) type Broken = (&'static str, String);
+pub(crate) type Broken = (&'static str, String);
 
 macro_rules! rule {
     ($holds:expr, $rule:literal, $($what:tt)+) => {
@@ -22,10 +22,11 @@ macro_rules! rule {
     };
 }
 
+mod gist;
 mod spawn;
 mod standing;
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Replica {
     state: Option<State>,
     spawn: Option<SpawnId>,
@@ -37,7 +38,7 @@ struct Replica {
     watches_gates: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Check {
     service: ServiceName,
     asked_at: Moment,
@@ -49,7 +50,8 @@ struct End {
     budget_end: Moment,
 }
 
-pub(super) struct Model {
+#[derive(Clone)]
+pub(crate) struct Model {
     stack: Arc<Stack>,
     late: Duration,
     up: BTreeSet<ServiceName>,
@@ -66,7 +68,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(stack: Arc<Stack>, late: Duration) -> Self {
+    pub(crate) fn new(stack: Arc<Stack>, late: Duration) -> Self {
         let ids = stack.services.iter().flat_map(|service| {
             (0..service.replicas).map(|index| ReplicaId { service: service.name.clone(), index })
         });
@@ -87,13 +89,13 @@ impl Model {
     }
 
     /// Whether a tree was left behind since the last call.
-    pub(super) fn take_left_behind(&mut self) -> bool {
+    pub(crate) fn take_left_behind(&mut self) -> bool {
         std::mem::take(&mut self.left_behind)
     }
 
     // ---- what happened ----
 
-    pub(super) fn take_event(&mut self, event: &Event, now: Moment) -> Result<(), Broken> {
+    pub(crate) fn take_event(&mut self, event: &Event, now: Moment) -> Result<(), Broken> {
         self.is_command = false;
         self.gate_passed = None;
         match event {
@@ -233,7 +235,7 @@ impl Model {
 
     // ---- what the machine does ----
 
-    pub(super) fn take_effect(&mut self, effect: &Effect, now: Moment) -> Result<(), Broken> {
+    pub(crate) fn take_effect(&mut self, effect: &Effect, now: Moment) -> Result<(), Broken> {
         let quiet = matches!(effect, Effect::Record(_))
             || matches!(effect, Effect::Kill { spawn } if self.is_lost(*spawn, now));
         rule!(

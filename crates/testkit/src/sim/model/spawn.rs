@@ -8,7 +8,7 @@ use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, State};
 use super::super::probe;
 
 /// What was observed of one start.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Spawn {
     pub(super) replica: ReplicaId,
     pub(super) course: Course,

@@ -2,7 +2,6 @@
 
 use mainstay_config::{Gate, Service};
 use mainstay_lifecycle::KILL_WAIT;
-use mainstay_os::fake::FakeProcesses;
 use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, State};
 
 use super::super::{Subject, probe};
@@ -10,10 +9,10 @@ use super::spawn::{Course, Spawn};
 use super::{Broken, Model, gates};
 
 impl Model {
-    pub(in crate::sim) fn check(
+    pub(crate) fn check(
         &mut self,
         machine: &impl Subject,
-        processes: &FakeProcesses,
+        live: &dyn Fn(&ReplicaId) -> usize,
         tick: bool,
         now: Moment,
     ) -> Result<(), Broken> {
@@ -27,7 +26,7 @@ impl Model {
             let states = machine.states(service.name.as_str());
             for (state, index) in states.into_iter().zip(0..) {
                 let id = ReplicaId { service: service.name.clone(), index };
-                self.check_replica(&id, state, service, processes, deadline.is_some(), now)?;
+                self.check_replica(&id, state, service, live, deadline.is_some(), now)?;
             }
         }
         let over = self.end.is_some() && self.all_terminated();
@@ -62,7 +61,7 @@ impl Model {
         id: &ReplicaId,
         state: State,
         service: &Service,
-        processes: &FakeProcesses,
+        live: &dyn Fn(&ReplicaId) -> usize,
         has_deadline: bool,
         now: Moment,
     ) -> Result<(), Broken> {
@@ -73,7 +72,7 @@ impl Model {
             "{id}: {state}, {:?}",
             replica.state
         );
-        let live = processes.live(id);
+        let live = live(id);
         rule!(live <= 1, "never more live replicas than wanted", "{id}: {live} trees");
         let spawn = replica.spawn.filter(|spawn| self.spawns[spawn].course != Course::Gone);
         let lost = spawn.is_some_and(|spawn| self.is_lost(spawn, now));

@@ -1,0 +1,111 @@
+//! What of the model's histories still counts: two histories with the same gist are judged alike from here on.
+
+use std::collections::BTreeMap;
+
+use mainstay_config::Service;
+use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
+
+use super::super::probe;
+use super::spawn::{Course, Spawn};
+use super::Model;
+
+/// See the module header.
+#[derive(Debug)]
+#[expect(dead_code, reason = "its debug text is what it is for")]
+pub(crate) struct Gist {
+    up: Vec<ServiceName>,
+    budget_end: Option<Moment>,
+    replicas: BTreeMap<ReplicaId, ReplicaGist>,
+    /// The last check of each gate: when it was asked, relative to the others, and its answer.
+    checks: BTreeMap<(ServiceName, usize), (Moment, Option<bool>)>,
+    was_settled: bool,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "its debug text is what it is for")]
+struct ReplicaGist {
+    state: Option<State>,
+    spawn: Option<SpawnGist>,
+    /// Those within the window of the last one.
+    failures: Vec<Moment>,
+    failures_since_command: Vec<Moment>,
+    backoff_until: Option<Moment>,
+    watches_gates: bool,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "its debug text is what it is for")]
+struct SpawnGist {
+    spawn: SpawnId,
+    course: Course,
+    signalled_at: Option<Moment>,
+    killed_at: Option<Moment>,
+    ended_unasked: Option<Exit>,
+    condemned: bool,
+    forgiven: bool,
+    in_flight: Vec<ProbeKind>,
+    /// Of each probe, while it runs: the last answers as far as thresholds look back.
+    rows: Vec<Vec<bool>>,
+    has_started: bool,
+    expected: State,
+}
+
+impl Model {
+    /// What is left of everything that was observed.
+    pub(crate) fn gist(&self) -> Gist {
+        let replicas = self.replicas.iter().map(|(id, replica)| {
+            let config = self.config(&id.service);
+            let window = config.restart.give_up.map(|limit| limit.within);
+            let recent = |failures: &[Moment]| {
+                let last = failures.last().copied();
+                let counts = |it: &&Moment| last.zip(window).is_some_and(|(last, window)| last.since(**it) <= window);
+                failures.iter().filter(counts).copied().collect()
+            };
+            let spawn = replica.spawn.map(|spawn| self.spawns[&spawn].gist(spawn, config));
+            let gist = ReplicaGist {
+                state: replica.state,
+                spawn,
+                failures: recent(&replica.failures),
+                failures_since_command: recent(&replica.failures_since_command),
+                backoff_until: replica.backoff_until,
+                watches_gates: replica.watches_gates,
+            };
+            (id.clone(), gist)
+        });
+        let checks = self.last_check.iter().map(|(gate, check)| {
+            let check = &self.checks[check];
+            (gate.clone(), (check.asked_at, check.passed))
+        });
+        Gist {
+            up: self.up.iter().cloned().collect(),
+            budget_end: self.end.map(|end| end.budget_end),
+            replicas: replicas.collect(),
+            checks: checks.collect(),
+            was_settled: self.was_settled,
+        }
+    }
+}
+
+impl Spawn {
+    fn gist(&self, spawn: SpawnId, config: &Service) -> SpawnGist {
+        let gone = self.course == Course::Gone;
+        let row = |kind: ProbeKind| {
+            let longest = probe(config, kind).map_or(0, |it| it.success_threshold.max(it.failure_threshold));
+            let answers = self.answers.iter().rev().filter(|(it, _)| *it == kind && !gone);
+            answers.map(|(_, passed)| *passed).take(longest as usize).collect()
+        };
+        SpawnGist {
+            spawn,
+            course: self.course,
+            signalled_at: self.signalled_at.filter(|_| !gone),
+            killed_at: self.killed_at.filter(|_| !gone),
+            ended_unasked: self.ended_unasked,
+            condemned: self.condemned,
+            forgiven: self.forgiven,
+            in_flight: self.in_flight.iter().copied().filter(|_| !gone).collect(),
+            rows: ProbeKind::ALL.map(row).into(),
+            has_started: self.has_started(config),
+            expected: self.expected_state(config),
+        }
+    }
+}
