@@ -120,7 +120,8 @@ pub enum ReloadPolicy {
 pub struct Hooks {
     /// Before each start; when it fails, the start has failed.
     pub before_start: Option<Hook>,
-    /// Once it is ready, or a oneshot runs; its failure is told and changes nothing.
+    /// Once a start is ready for the first time; its failure is told and changes nothing. Never for a oneshot: it is ready
+    /// when it has done its work, and then `after_exit` is its hook.
     pub after_ready: Option<Hook>,
     /// Before it is asked to stop; the stop's time runs meanwhile.
     pub before_stop: Option<Hook>,

@@ -34,7 +34,7 @@ pub(crate) struct Node {
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     names: BTreeMap<mainstay_types::ServiceName, usize>,
-    /// The sum of graces along the longest chain of gates.
+    /// The sum of graces, and of what runs after the exits, along the longest chain of gates.
     pub(crate) longest_stop: Duration,
 }
 
@@ -78,7 +78,9 @@ fn longest_stop(stack: &Stack, nodes: &[Node]) -> Duration {
     let mut free: Vec<usize> = (0..nodes.len()).filter(|index| open[*index] == 0).collect();
     let mut longest = Duration::ZERO;
     while let Some(index) = free.pop() {
-        let end = before[index].saturating_add(stack.services[index].stop.grace);
+        let service = &stack.services[index];
+        let after = service.hooks.after_exit.as_ref().map_or(Duration::ZERO, |hook| hook.timeout);
+        let end = before[index].saturating_add(service.stop.grace).saturating_add(after);
         longest = longest.max(end);
         for &needed in &nodes[index].dependencies {
             before[needed] = before[needed].max(end);

@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | Up | waiting, starting, backoff | on its way |
 //! | Up | ready, unready | as it should be, or nearly |
-//! | Up | stopping | restarting: a command, a probe, or leftovers of an exit |
+//! | Up | stopping | restarting: a command, a probe, leftovers of an exit, or what runs after one |
 //! | Up | stopped, completed, failed | its policy has ended it |
 //! | Down | starting, ready, unready | waits for its dependents to end |
 //! | Down | stopping | on its way |
@@ -26,6 +26,8 @@
 
 mod commands;
 mod gates;
+mod hooks;
+mod ladder;
 mod probing;
 mod processes;
 mod stopping;
@@ -39,7 +41,7 @@ use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, SpawnId, State};
 
 use crate::graph::Graph;
 use crate::replica::{Actual, Outlook, Replica};
-use crate::{Effect, Event, GateCheckId, Reason, Record, SplitMix64, Wanted};
+use crate::{Effect, Event, GateCheckId, Reason, Record, SplitMix64, TaskId, Wanted};
 use gates::GateWait;
 
 /// How long after a kill the news of its end may take before the tree counts as left behind. A kill cannot be
@@ -54,10 +56,14 @@ pub enum DeadlineReason {
     Backoff,
     /// A check of this probe is due, or its time is up.
     Probe(ProbeKind),
+    /// The next step of a stop is due.
+    StopStep,
     /// The grace of a stop is over.
     Grace,
-    /// The wait for the end of a killed tree is over.
+    /// The wait for the end of a killed tree or command is over.
     Kill,
+    /// A service that gave up is tried again.
+    Retry,
     /// Outside gates are checked again.
     GateCheck,
     /// The `within` of a gate is over.
@@ -101,7 +107,7 @@ pub(crate) struct Slot {
     pub(crate) replicas: Vec<Replica>,
     /// Replicas by state, in the order of [`State::ALL`].
     counts: [u32; State::ALL.len()],
-    /// Those of the starting ones whose launch is in flight.
+    /// Those of the starting ones that are prepared or whose launch is in flight.
     launching: u32,
     /// Which conditions of others this service fulfils.
     holds: Holds,
@@ -136,11 +142,14 @@ pub struct StackMachine {
     spawns: BTreeMap<SpawnId, At>,
     /// Checks of outside gates in flight: the service and the place in its `outside` list.
     checks: BTreeMap<GateCheckId, (usize, usize)>,
+    /// Commands around a service's life that were not answered yet.
+    tasks: BTreeMap<TaskId, hooks::Task>,
     deadlines: BTreeSet<(Moment, Key)>,
     queue: VecDeque<usize>,
     random: SplitMix64,
     next_spawn: u64,
     next_check: u64,
+    next_task: u64,
     course: Course,
     /// Replicas that are not terminated.
     active: usize,
@@ -186,11 +195,13 @@ impl StackMachine {
             slots,
             spawns: BTreeMap::new(),
             checks: BTreeMap::new(),
+            tasks: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             queue: VecDeque::new(),
             random: SplitMix64::new(seed),
             next_spawn: 1,
             next_check: 1,
+            next_task: 1,
             course: Course::Idle,
             active: 0,
             initializing: 0,
@@ -214,8 +225,8 @@ impl StackMachine {
             Event::TreeEnded { spawn } => self.on_tree_ended(spawn),
             Event::ProbeAnswered { spawn, kind, outcome } => self.on_probe_answered(spawn, kind, outcome),
             Event::GateAnswered { check, outcome } => self.on_gate_answered(check, outcome),
-            Event::RunEnded { .. }
-            | Event::Notified { .. }
+            Event::RunEnded { task, outcome } => self.on_run_ended(task, outcome),
+            Event::Notified { .. }
             | Event::MainChanged { .. }
             | Event::LogMatched { .. }
             | Event::Apply(_) => {}
@@ -247,7 +258,22 @@ impl StackMachine {
     /// Whether every service is terminated and nothing will happen without a command.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let awaits_tree = |replica: &Replica| matches!(replica.actual, Actual::Failed(Outlook::AwaitsTree));
+        let awaits_tree = |replica: &Replica| match replica.actual {
+            Actual::Failed(Outlook::AwaitsTree) => true,
+            Actual::Failed(Outlook::WatchesGates) => {
+                replica.held.as_ref().is_some_and(|held| held.after_exit.is_some())
+            }
+            Actual::Failed(Outlook::Final | Outlook::Retries { .. })
+            | Actual::Waiting
+            | Actual::Preparing { .. }
+            | Actual::Launching { .. }
+            | Actual::Running(_)
+            | Actual::Backoff { .. }
+            | Actual::Stopping(_)
+            | Actual::Closing(_)
+            | Actual::Stopped
+            | Actual::Completed => false,
+        };
         self.course != Course::Idle
             && self.active == 0
             && self.deadlines.is_empty()
@@ -300,8 +326,11 @@ impl StackMachine {
             Actual::Backoff { until } if *until <= self.now => self.enter_waiting(at, Reason::GatesOpen),
             Actual::Running(_) => self.tick_probes(at),
             Actual::Stopping(_) => self.tick_stopping(at),
+            Actual::Closing(_) => self.tick_closing(at),
+            Actual::Failed(Outlook::Retries { at: due }) if *due <= self.now => self.retry(at),
             // A key before this one may have moved it on.
             Actual::Backoff { .. }
+            | Actual::Preparing { .. }
             | Actual::Waiting
             | Actual::Launching { .. }
             | Actual::Stopped
@@ -354,8 +383,12 @@ impl StackMachine {
         let slot = &mut self.slots[at.service];
         let replica = &mut slot.replicas[at.index];
         let (from, to) = (replica.actual.state(), actual.state());
-        slot.launching += u32::from(matches!(actual, Actual::Launching { .. }));
-        slot.launching -= u32::from(matches!(replica.actual, Actual::Launching { .. }));
+        let launching = |actual: &Actual| {
+            u32::from(matches!(actual, Actual::Preparing { .. } | Actual::Launching { .. }))
+        };
+        slot.launching += launching(&actual);
+        slot.launching -= launching(&replica.actual);
+        let left_task = replica.actual.task().filter(|task| actual.task() != Some(*task));
         slot.counts[from as usize] -= 1;
         slot.counts[to as usize] += 1;
         let active = |state: State| usize::from(state.phase() != Phase::Terminated);
@@ -373,21 +406,27 @@ impl StackMachine {
             self.out.push(Effect::Record(Record::State { replica: id, from, to, reason: reason.clone() }));
         }
         self.replica_mut(at).reason = reason;
+        if let Some(task) = left_task {
+            self.end_run(task);
+        }
+        if to == State::Ready {
+            self.greet_ready(at);
+        }
         self.reindex(at);
         self.refresh(at.service);
     }
 
-    /// Tells the timeline of something new that leaves the state as it is.
+    /// Tells the timeline of something new that leaves the state as it is, and is the reason for it from here on.
     fn note(&mut self, at: At, reason: Reason) {
+        self.tell(at, reason.clone());
+        self.replica_mut(at).reason = reason;
+    }
+
+    /// Tells the timeline of something new that leaves the state and its reason as they are.
+    fn tell(&mut self, at: At, reason: Reason) {
         let state = self.replica(at).actual.state();
         let replica = replica_id(&self.stack, at);
-        self.out.push(Effect::Record(Record::State {
-            replica,
-            from: state,
-            to: state,
-            reason: reason.clone(),
-        }));
-        self.replica_mut(at).reason = reason;
+        self.out.push(Effect::Record(Record::State { replica, from: state, to: state, reason }));
     }
 
     /// Recomputes what this service means to others, and tells those for whom it changed.
@@ -444,7 +483,7 @@ impl StackMachine {
         let slot = &self.slots[at.service];
         let nothing_to_check = self.graph.nodes[at.service].outside.is_empty();
         if slot.shut_gates == 0 && nothing_to_check && slot.replicas[at.index].held.is_none() {
-            self.launch(at, reason);
+            self.begin_start(at, reason);
         } else {
             let reason = self.waiting_reason(at.service, self.replica(at).held.is_some());
             self.shift(at, Actual::Waiting, reason);
@@ -455,10 +494,6 @@ impl StackMachine {
     fn launch(&mut self, at: At, reason: Reason) {
         let spawn = SpawnId(self.next_spawn);
         self.next_spawn += 1;
-        let replica = self.replica_mut(at);
-        if std::mem::take(&mut replica.again) {
-            replica.restarts += 1;
-        }
         self.spawns.insert(spawn, at);
         let replica = replica_id(&self.stack, at);
         self.out.push(Effect::Launch { replica, spawn });

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use mainstay_types::{
-    Exit, LaunchFailure, ProbeFailure, ProbeKind, ServiceName, State, StopSignal, format_duration,
-};
+use mainstay_config::StopAction;
+use mainstay_types::{Exit, LaunchFailure, ProbeFailure, ProbeKind, ServiceName, State, format_duration};
+
+use crate::Purpose;
 
 /// Why a replica is in its state.
 #[derive(Clone, PartialEq, Debug)]
@@ -83,12 +84,30 @@ pub enum Reason {
     },
     /// The restart limit is reached.
     GaveUp {
+        /// The first failure of the window, which the others followed from more often than not.
+        first: Box<Reason>,
         /// What happened last.
         cause: Box<Reason>,
         /// Failures counted.
         failures: u32,
         /// The window.
         within: Duration,
+        /// Whether it had given up before, and was tried again since.
+        again: bool,
+        /// Until it is tried again; `None` leaves it failed.
+        retry_after: Option<Duration>,
+    },
+    /// It is tried again, this long after it gave up.
+    Retried {
+        /// The `retry_after` of its policy.
+        after: Duration,
+    },
+    /// A command around its life runs.
+    HookRuns {
+        /// Which.
+        purpose: Purpose,
+        /// The time allowed.
+        timeout: Duration,
     },
     /// Its restart policy does not start it again after this.
     NotRestarted(Box<Reason>),
@@ -98,17 +117,21 @@ pub enum Reason {
     RestartRequested,
     /// A service it depends on is being stopped.
     DependencyStops(ServiceName),
-    /// The signal was sent; now the grace runs.
+    /// A step of its stop was taken.
     Asked {
-        /// What was sent.
-        signal: StopSignal,
-        /// The time allowed.
-        grace: Duration,
+        /// Why the command before it failed, if it is taken because of that, beginning with what failed.
+        failed: Option<String>,
+        /// What was done; `None` when no step is left.
+        step: Option<StopAction>,
+        /// The time before the next step, or the kill.
+        wait: Duration,
     },
     /// It did not end in time and was killed.
     Killed {
         /// The time it was given.
         after: Duration,
+        /// What was done to make it end before.
+        tried: Vec<String>,
     },
     /// Even the kill did not end it in time: the kernel still holds some of its processes.
     LeftBehind,
@@ -124,7 +147,7 @@ impl fmt::Display for Reason {
             Self::NotWanted => f.write_str("not started yet: autostart is off"),
             Self::Requested => f.write_str("start requested"),
             Self::WaitingForService { service, needed, is } => {
-                write!(f, "waiting for {service} to be {needed}: it is {is}")
+                write!(f, "waiting for {service} to be {needed}: it {}", state_words(*is))
             }
             Self::WaitingForGate { gate, answer: None, .. } => write!(f, "waiting for {gate}"),
             Self::WaitingForGate { gate, answer: Some(answer), tries } => {
@@ -155,25 +178,88 @@ impl fmt::Display for Reason {
             Self::Restarting { cause, wait, .. } => {
                 write!(f, "{cause}; next start in {}", format_duration(*wait))
             }
-            Self::GaveUp { cause, failures, within } => write!(
-                f,
-                "gave up after {} within {}: {cause}",
-                count(*failures, "failure", "failures"),
-                format_duration(*within)
-            ),
+            Self::GaveUp { first, cause, failures, within, again, retry_after } => {
+                write!(
+                    f,
+                    "gave up {}after {} within {}: ",
+                    if *again { "again " } else { "" },
+                    count(*failures, "failure", "failures"),
+                    format_duration(*within)
+                )?;
+                if first.is_like(cause) {
+                    write!(f, "{first}")?;
+                } else {
+                    write!(f, "first {first}; last {cause}")?;
+                }
+                match retry_after {
+                    Some(wait) => write!(f, "; next try in {}", format_duration(*wait)),
+                    None => Ok(()),
+                }
+            }
+            Self::Retried { after } => write!(f, "tried again {} after it gave up", format_duration(*after)),
+            Self::HookRuns { purpose, timeout } => {
+                write!(f, "its {} runs, {} to end", purpose.as_str(), format_duration(*timeout))
+            }
             Self::NotRestarted(cause) => write!(f, "{cause}; its restart policy does not start it again"),
             Self::StopRequested => f.write_str("stop requested"),
             Self::RestartRequested => f.write_str("restart requested"),
             Self::DependencyStops(service) => write!(f, "{service}, which it needs, is being stopped"),
-            Self::Asked { signal, grace } => write!(f, "{signal} sent, {} to end", format_duration(*grace)),
-            Self::Killed { after } => {
-                write!(f, "did not end within {}: killed with all its processes", format_duration(*after))
+            Self::Asked { failed, step, wait } => {
+                if let Some(failed) = failed {
+                    write!(f, "{failed}; ")?;
+                }
+                match step {
+                    Some(StopAction::Signal(signal)) => write!(f, "{signal} sent, ")?,
+                    Some(StopAction::Command(_)) => f.write_str("its stop command runs, ")?,
+                    None => {}
+                }
+                write!(f, "{} to end", format_duration(*wait))
+            }
+            Self::Killed { after, tried } => {
+                write!(f, "did not end within {}", format_duration(*after))?;
+                if !tried.is_empty() {
+                    write!(f, " after {}", tried.join(", "))?;
+                }
+                f.write_str(": killed with all its processes")
             }
             Self::LeftBehind => f.write_str("killed, but the kernel still holds some of its processes"),
             Self::Stopped(None) => f.write_str("stopped"),
             Self::Stopped(Some(exit)) => write!(f, "stopped: it {exit}"),
             Self::Completed => f.write_str("completed: it exited with code 0"),
         }
+    }
+}
+
+impl Reason {
+    /// Whether both tell of the same failure, apart from what differs every time (how long it ran, the text of an
+    /// answer).
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Exited { exit, leftovers, .. },
+                Self::Exited { exit: other_exit, leftovers: other_leftovers, .. },
+            ) => exit == other_exit && (*leftovers == 0) == (*other_leftovers == 0),
+            (
+                Self::ProbeFailed { kind, answer, .. },
+                Self::ProbeFailed { kind: other_kind, answer: other_answer, .. },
+            ) => kind == other_kind && std::mem::discriminant(answer) == std::mem::discriminant(other_answer),
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// What a service in this state does, after "it".
+pub(crate) fn state_words(state: State) -> &'static str {
+    match state {
+        State::Waiting => "is waiting",
+        State::Starting => "is starting",
+        State::Ready => "is ready",
+        State::Unready => "is not ready any more",
+        State::Backoff => "waits for its next start",
+        State::Stopping => "is stopping",
+        State::Stopped => "is stopped",
+        State::Completed => "has completed",
+        State::Failed => "has failed",
     }
 }
 

@@ -3,25 +3,32 @@
 //! ```text
 //!                gates hold            Launched               verdicts
 //!  Waiting ───────────────► Launching ─────────► Running(Starting ─► Ready ◄─► Unready)
-//!   ▲  ▲                      │ LaunchFailed        │ Exited        │ stop, restart, probe failed,
-//!   │  │ gates open           ▼                     ▼               ▼ leftovers
-//!   │ Failed(WatchesGates)  policy ◄──────────── policy ◄──────── Stopping ──► Stopped (a stop was asked for)
-//!   │                         │                                     │  ▲
-//!   │        until            │                          after kill │  │ the rest of the tree ends late
-//!   └────────────── Backoff ◄─┼─► Completed, Stopped, Failed(Final) ▼  │
-//!                             └───── Failed(AwaitsTree), Stopped: left behind
+//!   ▲  ▲ │                  ▲ │ LaunchFailed        │ Exited        │ stop, restart, probe failed,
+//!   │  │ └─► Preparing ─────┘ │                     │               ▼ leftovers
+//!   │  │  before_start│ fails │                     │             Stopping
+//!   │  │              │       │                     │               │ the tree has ended
+//!   │  │ gates open   ▼       ▼                     ▼               ▼
+//!   │ Failed(WatchesGates)  policy ◄──────────── Closing: after_exit, if there is one ──► Stopped (asked for)
+//!   │                         │                                     ▲
+//!   │  until                  │                                     │ the rest of the tree ends late
+//!   ├──────── Backoff ◄───────┼─► Completed, Stopped, Failed(Final) │
+//!   └── Failed(Retries) ◄─────┴─ Failed(AwaitsTree), Stopped: left behind by a kill
 //! ```
 //!
-//! Stopping goes through `NotLaunched` (the launch is in flight) or `Asked` (signal sent, the grace runs) to
-//! `Killed`. From every state but Stopping, a stop of something that has no process leads to Stopped at once.
+//! Stopping goes through `NotLaunched` (the launch is in flight), or `BeforeStop` (the hook runs) and `Asked` (the
+//! steps of its stop, one after the other, while the grace runs), to `Killed`. From every state but Stopping, a stop
+//! of something that has no process leads to Stopped at once; one that is Preparing is Closing until the end of its
+//! command is told. Closing is shown as `stopping`: a program with `after_exit` that ends by itself goes ready ->
+//! stopping -> backoff.
 
 use std::time::Duration;
 
+use mainstay_config::{Hook, StopStep};
 use mainstay_types::{Exit, Moment, ProbeKind, SpawnId, State};
 
 use crate::probe::Track;
 use crate::retry::Tries;
-use crate::{DeadlineReason, Reason};
+use crate::{DeadlineReason, Purpose, Reason, TaskId};
 
 /// One replica of a service.
 #[derive(Clone, Debug)]
@@ -49,6 +56,8 @@ pub(crate) struct Replica {
 pub(crate) enum Actual {
     /// Its gates do not all hold, or are being checked.
     Waiting,
+    /// Its `before_start` runs; then it is launched, for this reason.
+    Preparing { task: TaskId, reason: Reason },
     /// Its launch is in flight.
     Launching { spawn: SpawnId },
     /// Its program runs.
@@ -57,6 +66,8 @@ pub(crate) enum Actual {
     Backoff { until: Moment },
     /// It is on its way down.
     Stopping(Stopping),
+    /// Nothing of its program is there; a command around its life is awaited before anything else happens to it.
+    Closing(Closing),
     /// Down, as asked or as its policy says.
     Stopped,
     /// The oneshot did its work.
@@ -74,6 +85,10 @@ pub(crate) struct Running {
     pub(crate) health: Health,
     /// One for each declared probe, startup first.
     pub(crate) tracks: Vec<Track>,
+    /// Whether it has been ready, which happens for the first time once.
+    pub(crate) was_ready: bool,
+    /// Its `after_ready`, while that runs.
+    pub(crate) after_ready: Option<TaskId>,
 }
 
 /// How far a running program has come.
@@ -94,19 +109,53 @@ pub(crate) struct Stopping {
     pub(crate) exit: Option<Exit>,
     pub(crate) asked_at: Moment,
     pub(crate) stage: Stage,
+    /// As the policy was when the stop began: a changed file does not change a stop under way.
+    pub(crate) plan: Plan,
+    /// What was done so far to make it end, in words.
+    pub(crate) tried: Vec<String>,
     /// What follows if the service is still wanted.
     pub(crate) then: Then,
+}
+
+/// How a tree is asked to end.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Plan {
+    /// Runs before the first step.
+    pub(crate) before: Option<Hook>,
+    pub(crate) steps: Vec<StopStep>,
+    pub(crate) grace: Duration,
 }
 
 /// How much force is in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
-    /// The launch was in flight when the stop came: the signal follows when it runs.
+    /// The launch was in flight when the stop came: the first step follows when it runs.
     NotLaunched { kill_at: Moment },
-    /// The signal was sent.
-    Asked { kill_at: Moment },
+    /// Its `before_stop` runs, until `ends_at` at the latest.
+    BeforeStop { kill_at: Moment, ends_at: Moment, task: TaskId },
+    /// So many steps were begun. The next one follows at `next_at`, or at once when the command of this one, `task`
+    /// while it runs, fails.
+    Asked { kill_at: Moment, next_at: Moment, done: usize, task: Option<TaskId> },
     /// The tree was killed, `after` this time of grace if it had one.
     Killed { lost_at: Moment, after: Option<Duration> },
+}
+
+/// What is awaited of a replica of whose program nothing is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing {
+    pub(crate) task: TaskId,
+    /// `before_start`, which a stop has ended, or `after_exit`.
+    pub(crate) purpose: Purpose,
+    pub(crate) begun_at: Moment,
+    /// When its time is up.
+    pub(crate) ends_at: Moment,
+    /// Set when it was ended: from then on its news is not awaited any more.
+    pub(crate) lost_at: Option<Moment>,
+    pub(crate) exit: Option<Exit>,
+    /// The kill it took to end the program.
+    pub(crate) killed: Option<Reason>,
+    /// What follows if the service is still wanted.
+    pub(crate) then: Then,
 }
 
 /// What follows when a tree has ended while its service is wanted up.
@@ -137,6 +186,8 @@ pub(crate) enum Outlook {
     WatchesGates,
     /// The kernel holds what is left of its tree; it goes on when that ends.
     AwaitsTree,
+    /// It gave up, and is tried again then.
+    Retries { at: Moment },
 }
 
 /// A tree that outlived its kill.
@@ -146,6 +197,8 @@ pub(crate) struct Held {
     pub(crate) launched: Option<(u32, Moment)>,
     pub(crate) exit: Option<Exit>,
     pub(crate) then: Then,
+    /// Its `after_exit`, while that runs.
+    pub(crate) after_exit: Option<TaskId>,
 }
 
 impl Replica {
@@ -171,6 +224,8 @@ impl Replica {
             Actual::Running(running) => Some(running.spawn),
             Actual::Stopping(stopping) => Some(stopping.spawn),
             Actual::Waiting
+            | Actual::Preparing { .. }
+            | Actual::Closing(_)
             | Actual::Backoff { .. }
             | Actual::Stopped
             | Actual::Completed
@@ -187,14 +242,23 @@ impl Replica {
                 .min(),
             Actual::Backoff { until } => Some((*until, DeadlineReason::Backoff)),
             Actual::Stopping(stopping) => Some(match stopping.stage {
-                Stage::NotLaunched { kill_at } | Stage::Asked { kill_at } => (kill_at, DeadlineReason::Grace),
+                Stage::NotLaunched { kill_at } | Stage::BeforeStop { kill_at, .. } => {
+                    (kill_at, DeadlineReason::Grace)
+                }
+                Stage::Asked { kill_at, next_at, .. } if kill_at <= next_at => {
+                    (kill_at, DeadlineReason::Grace)
+                }
+                Stage::Asked { next_at, .. } => (next_at, DeadlineReason::StopStep),
                 Stage::Killed { lost_at, .. } => (lost_at, DeadlineReason::Kill),
             }),
+            Actual::Closing(closing) => closing.lost_at.map(|lost_at| (lost_at, DeadlineReason::Kill)),
+            Actual::Failed(Outlook::Retries { at }) => Some((*at, DeadlineReason::Retry)),
             Actual::Waiting
+            | Actual::Preparing { .. }
             | Actual::Launching { .. }
             | Actual::Stopped
             | Actual::Completed
-            | Actual::Failed(_) => None,
+            | Actual::Failed(Outlook::Final | Outlook::WatchesGates | Outlook::AwaitsTree) => None,
         }
     }
 
@@ -202,13 +266,15 @@ impl Replica {
     pub(crate) fn waits_for_gates(&self) -> bool {
         match self.actual {
             Actual::Waiting | Actual::Failed(Outlook::WatchesGates) => self.held.is_none(),
-            Actual::Launching { .. }
+            Actual::Preparing { .. }
+            | Actual::Launching { .. }
             | Actual::Running(_)
             | Actual::Backoff { .. }
             | Actual::Stopping(_)
+            | Actual::Closing(_)
             | Actual::Stopped
             | Actual::Completed
-            | Actual::Failed(Outlook::Final | Outlook::AwaitsTree) => false,
+            | Actual::Failed(Outlook::Final | Outlook::AwaitsTree | Outlook::Retries { .. }) => false,
         }
     }
 }
@@ -218,17 +284,55 @@ impl Actual {
     pub(crate) fn state(&self) -> State {
         match self {
             Self::Waiting => State::Waiting,
-            Self::Launching { .. } => State::Starting,
+            Self::Preparing { .. } | Self::Launching { .. } => State::Starting,
             Self::Running(running) => match running.health {
                 Health::Starting => State::Starting,
                 Health::Ready => State::Ready,
                 Health::Unready => State::Unready,
             },
             Self::Backoff { .. } => State::Backoff,
-            Self::Stopping(_) => State::Stopping,
+            Self::Stopping(_) | Self::Closing(_) => State::Stopping,
             Self::Stopped => State::Stopped,
             Self::Completed => State::Completed,
             Self::Failed(_) => State::Failed,
+        }
+    }
+
+    /// The command around its life that it awaits, or that ends with it.
+    pub(crate) fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::Preparing { task, .. } => Some(*task),
+            Self::Running(running) => running.after_ready,
+            Self::Stopping(stopping) => stopping.stage.task(),
+            Self::Closing(closing) => Some(closing.task),
+            Self::Waiting
+            | Self::Launching { .. }
+            | Self::Backoff { .. }
+            | Self::Stopped
+            | Self::Completed
+            | Self::Failed(_) => None,
+        }
+    }
+}
+
+impl Stage {
+    pub(crate) fn task(self) -> Option<TaskId> {
+        match self {
+            Self::BeforeStop { task, .. } => Some(task),
+            Self::Asked { task, .. } => task,
+            Self::NotLaunched { .. } | Self::Killed { .. } => None,
+        }
+    }
+
+    /// Brings the kill forward to `end`, if it is later.
+    pub(crate) fn cut(&mut self, end: Moment) {
+        match self {
+            Self::NotLaunched { kill_at }
+            | Self::BeforeStop { kill_at, .. }
+            | Self::Asked { kill_at, .. } => {
+                *kill_at = (*kill_at).min(end);
+            }
+            Self::Killed { .. } => {}
         }
     }
 }

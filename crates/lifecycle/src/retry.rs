@@ -6,57 +6,70 @@ use std::time::Duration;
 use mainstay_config::{Backoff, GiveUp, RestartPolicy};
 use mainstay_types::Moment;
 
-use crate::SplitMix64;
+use crate::{Reason, SplitMix64};
 
 /// The memory of one replica's failures; a command from outside begins a fresh one.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Tries {
-    /// Moments of the failures that may still count, oldest first; at most `give_up.failures` of them.
-    failures: VecDeque<Moment>,
+    /// The failures that may still count, oldest first; at most `give_up.failures` of them.
+    failures: VecDeque<(Moment, Reason)>,
     /// The `n` of `first * factor^n`: restarts since the last run that lasted `reset_after`.
     exponent: u32,
+    /// It gave up before, and was tried again; forgotten after a run that lasted `reset_after`.
+    gave_up: bool,
 }
 
 /// What the policy says after one more failure.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Verdict {
     /// Start again after `wait`; `failures` are within the window, this one included.
     Again { wait: Duration, failures: u32 },
-    /// `failures` within `within` are enough.
-    GiveUp { failures: u32, within: Duration },
+    /// `failures` within `within` are enough, and the `first` of them is what to look at. `again` if it had given up
+    /// before.
+    GiveUp { first: Reason, failures: u32, within: Duration, again: bool, retry_after: Option<Duration> },
 }
 
 impl Tries {
+    /// A fresh set, of one that gave up.
+    pub(crate) fn after_giving_up() -> Self {
+        Self { gave_up: true, ..Self::default() }
+    }
+
     /// Counts one more failure at `now`, of a run that lasted `ran`.
     pub(crate) fn fail(
         &mut self,
         policy: &RestartPolicy,
+        cause: &Reason,
         ran: Duration,
         now: Moment,
         random: &mut SplitMix64,
     ) -> Verdict {
+        if ran >= policy.backoff.reset_after {
+            self.exponent = 0;
+            self.gave_up = false;
+        }
         let failures = match policy.give_up {
             Some(limit) => {
-                let failures = self.count(limit, now);
+                let failures = self.count(limit, cause, now);
                 if failures >= limit.failures {
-                    return Verdict::GiveUp { failures, within: limit.within };
+                    let first =
+                        self.failures.front().map_or_else(|| cause.clone(), |(_, first)| first.clone());
+                    let GiveUp { within, retry_after, .. } = limit;
+                    return Verdict::GiveUp { first, failures, within, again: self.gave_up, retry_after };
                 }
                 failures
             }
             None => self.exponent.saturating_add(1),
         };
-        if ran >= policy.backoff.reset_after {
-            self.exponent = 0;
-        }
         let wait = wait(&policy.backoff, self.exponent, random.next_ratio());
         self.exponent = self.exponent.saturating_add(1);
         Verdict::Again { wait, failures }
     }
 
     /// Adds `now` to the sliding window and counts what is in it. A failure exactly `within` ago still counts.
-    fn count(&mut self, limit: GiveUp, now: Moment) -> u32 {
-        self.failures.push_back(now);
-        while self.failures.front().is_some_and(|oldest| now.since(*oldest) > limit.within) {
+    fn count(&mut self, limit: GiveUp, cause: &Reason, now: Moment) -> u32 {
+        self.failures.push_back((now, cause.clone()));
+        while self.failures.front().is_some_and(|(oldest, _)| now.since(*oldest) > limit.within) {
             self.failures.pop_front();
         }
         u32::try_from(self.failures.len()).unwrap_or(u32::MAX)
@@ -127,11 +140,16 @@ mod tests {
         let mut tries = Tries::default();
         let policy = policy(backoff(100, 2.0, 10_000, 0.0), None);
         let mut random = SplitMix64::new(1);
-        let mut wait_after =
-            |ran: u64| match tries.fail(&policy, Duration::from_secs(ran), Moment::START, &mut random) {
-                Verdict::Again { wait, .. } => wait.as_millis(),
-                Verdict::GiveUp { .. } => panic!("there is no limit"),
-            };
+        let mut wait_after = |ran: u64| match tries.fail(
+            &policy,
+            &Reason::Running,
+            Duration::from_secs(ran),
+            Moment::START,
+            &mut random,
+        ) {
+            Verdict::Again { wait, .. } => wait.as_millis(),
+            Verdict::GiveUp { .. } => panic!("there is no limit"),
+        };
         assert_eq!([wait_after(1), wait_after(59), wait_after(60), wait_after(1)], [100, 200, 100, 200]);
     }
 
@@ -139,11 +157,13 @@ mod tests {
     fn a_limit_of_one_makes_the_first_failure_final() {
         let verdict = Tries::default().fail(
             &policy(backoff(1, 1.0, 1, 0.0), Some((1, 1000))),
+            &Reason::Running,
             Duration::ZERO,
             at(0),
             &mut SplitMix64::new(1),
         );
-        assert_eq!(verdict, Verdict::GiveUp { failures: 1, within: Duration::from_secs(1) });
+        let (within, first) = (Duration::from_secs(1), Reason::Running);
+        assert_eq!(verdict, Verdict::GiveUp { first, failures: 1, within, again: false, retry_after: None });
     }
 
     proptest! {
@@ -173,14 +193,17 @@ mod tests {
                 past.push(now);
                 // The window as one would count it by hand, over everything that ever failed.
                 let in_window = past.iter().filter(|then| now - **then <= within).count();
-                let verdict = tries.fail(&policy, Duration::ZERO, at(now), &mut random);
+                let cause = Reason::Killed { after: Duration::from_millis(now), tried: vec![] };
+                let verdict = tries.fail(&policy, &cause, Duration::ZERO, at(now), &mut random);
                 match verdict {
                     Verdict::Again { failures, .. } => {
                         prop_assert!(in_window < limit as usize);
                         prop_assert_eq!(failures as usize, in_window);
                     }
-                    Verdict::GiveUp { failures, .. } => {
+                    Verdict::GiveUp { first, failures, .. } => {
                         prop_assert_eq!(failures as usize, in_window);
+                        let oldest = Duration::from_millis(past[past.len() - in_window]);
+                        prop_assert_eq!(first, Reason::Killed { after: oldest, tried: vec![] });
                         prop_assert!(in_window >= limit as usize);
                         break;
                     }

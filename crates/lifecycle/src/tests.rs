@@ -2,25 +2,29 @@
 
 mod exits;
 mod gating;
+mod giving_up;
+mod hooks;
+mod ladder;
 mod probes;
 mod properties;
 mod scale;
 mod stops;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Check, Condition, Gate, GiveUp, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
-    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopPolicy,
+    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
+    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
 };
 use mainstay_types::{
     CommandLine, Exit, HostPort, LaunchFailure, LaunchStep, Moment, ProbeAction, ProbeFailure, ProbeKind,
-    ProbeOutcome, ServiceName, SpawnId, StackName, State, StopSignal,
+    ProbeOutcome, ServiceName, SpawnId, StackName, State, StopSignal, format_duration,
 };
 
-use crate::{Command, Effect, Event, GateCheckId, Reason, Record, StackMachine};
+use crate::{Command, Effect, Event, GateCheckId, Reason, Record, StackMachine, TaskId};
 
 pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -112,6 +116,28 @@ pub(crate) fn probe(period: u64, failures: u32) -> Probe {
     }
 }
 
+pub(crate) fn command(text: &str) -> CommandLine {
+    CommandLine { program: text.into(), args: vec![] }
+}
+
+/// A hook with this program, and this many milliseconds.
+pub(crate) fn hook(text: &str, timeout: u64) -> Option<Hook> {
+    Some(Hook { command: command(text), timeout: ms(timeout) })
+}
+
+/// A stop of these steps, each with its wait in milliseconds: a signal or a command.
+pub(crate) fn ladder(mut it: Service, grace: u64, steps: &[(&str, Option<u64>)]) -> Service {
+    let step = |(action, wait): &(&str, Option<u64>)| StopStep {
+        action: StopSignal::ALL
+            .into_iter()
+            .find(|signal| signal.to_string() == *action)
+            .map_or_else(|| StopAction::Command(command(action)), StopAction::Signal),
+        wait: wait.map(ms),
+    };
+    it.stop = StopPolicy { steps: steps.iter().map(step).collect(), grace: ms(grace) };
+    it
+}
+
 pub(crate) struct Bench {
     pub(crate) machine: StackMachine,
     pub(crate) now: u64,
@@ -173,6 +199,42 @@ impl Bench {
 
     pub(crate) fn gate(&mut self, check: u64, passes: bool) -> Vec<String> {
         self.event(Event::GateAnswered { check: GateCheckId(check), outcome: outcome(passes) })
+    }
+
+    pub(crate) fn run_ended(&mut self, task: u64, passes: bool) -> Vec<String> {
+        let outcome = if passes {
+            ProbeOutcome::Passed("exit code 0".into())
+        } else {
+            ProbeOutcome::Failed(ProbeFailure::Exit { exit: Exit::Code(7), last_line: "no".into() })
+        };
+        self.event(Event::RunEnded { task: TaskId(task), outcome })
+    }
+
+    /// The runs the last event told of, `web before_stop 500ms: exit code 0`.
+    pub(crate) fn runs(&self) -> Vec<String> {
+        let told = |effect: &Effect| {
+            let Effect::Record(Record::Run { replica, purpose, outcome, took }) = effect else { return None };
+            Some(format!("{replica} {} {}: {outcome}", purpose.as_str(), format_duration(*took)))
+        };
+        self.last.iter().filter_map(told).collect()
+    }
+
+    /// The facts of the one run the last event began, `MAINSTAY_HOOK=stop` each.
+    pub(crate) fn facts(&self) -> Vec<String> {
+        let facts = |effect: &Effect| {
+            let Effect::Run { facts, .. } = effect else { return None };
+            Some(facts.iter().map(|(name, value)| format!("{name}={value}")).collect())
+        };
+        self.last.iter().find_map(facts).unwrap()
+    }
+
+    /// The timeout of the one run the last event began, in milliseconds.
+    pub(crate) fn timeout(&self) -> u128 {
+        let timeout = |effect: &Effect| {
+            let Effect::Run { timeout, .. } = effect else { return None };
+            Some(timeout.as_millis())
+        };
+        self.last.iter().find_map(timeout).unwrap()
     }
 
     /// Lets time pass up to `until`, with a tick at every deadline on the way.

@@ -66,8 +66,14 @@ pub struct Blocker {
     pub pid: Option<u32>,
     /// When it was asked to stop.
     pub asked_since: Moment,
-    /// When more force follows: the kill, or after a kill the end of the waiting.
+    /// When `next` follows.
     pub deadline: Moment,
+    /// What follows then if it has not ended: `SIGTERM`, `its stop command`, `the kill`, and after a kill `the end of
+    /// the waiting`.
+    pub next: String,
+    /// What was done so far, in order: `before_stop`, `SIGINT`, `its stop command`; `after_exit` when its program is
+    /// gone and this runs.
+    pub tried: Vec<String>,
     /// Whether it was killed already.
     pub killed: bool,
 }
@@ -90,18 +96,8 @@ impl StackMachine {
         let mut blockers = Vec::new();
         for (slot, service) in self.slots.iter().zip(&self.stack.services) {
             for (replica, index) in slot.replicas.iter().zip(0..) {
-                let Actual::Stopping(stopping) = &replica.actual else { continue };
-                let (deadline, killed) = match stopping.stage {
-                    Stage::NotLaunched { kill_at } | Stage::Asked { kill_at } => (kill_at, false),
-                    Stage::Killed { lost_at, .. } => (lost_at, true),
-                };
-                blockers.push(Blocker {
-                    replica: ReplicaId { service: service.name.clone(), index },
-                    pid: stopping.launched.map(|(pid, _)| pid),
-                    asked_since: stopping.asked_at,
-                    deadline,
-                    killed,
-                });
+                let replica_id = ReplicaId { service: service.name.clone(), index };
+                blockers.extend(blocker(replica_id, &replica.actual));
             }
         }
         blockers
@@ -130,6 +126,8 @@ impl StackMachine {
                     Actual::Running(running) => Some((running.pid, running.launched_at)),
                     Actual::Stopping(stopping) if stopping.exit.is_none() => stopping.launched,
                     Actual::Stopping(_)
+                    | Actual::Closing(_)
+                    | Actual::Preparing { .. }
                     | Actual::Waiting
                     | Actual::Launching { .. }
                     | Actual::Backoff { .. }
@@ -156,13 +154,58 @@ impl StackMachine {
     fn reason_now(&self, service: usize, replica: &Replica) -> Reason {
         match replica.actual {
             Actual::Waiting => self.waiting_reason(service, replica.held.is_some()),
-            Actual::Launching { .. }
+            Actual::Preparing { .. }
+            | Actual::Launching { .. }
             | Actual::Running(_)
             | Actual::Backoff { .. }
             | Actual::Stopping(_)
+            | Actual::Closing(_)
             | Actual::Stopped
             | Actual::Completed
             | Actual::Failed(_) => replica.reason.clone(),
         }
+    }
+}
+
+fn blocker(replica: ReplicaId, actual: &Actual) -> Option<Blocker> {
+    match actual {
+        Actual::Stopping(stopping) => {
+            let end_of_wait = || "the end of the waiting".to_owned();
+            let (deadline, next, killed) = match stopping.stage {
+                Stage::NotLaunched { kill_at } => (kill_at, "the kill".to_owned(), false),
+                Stage::BeforeStop { ends_at, .. } => (ends_at, stopping.plan.next_words(0), false),
+                Stage::Asked { kill_at, next_at, .. } if kill_at <= next_at => {
+                    (kill_at, "the kill".to_owned(), false)
+                }
+                Stage::Asked { next_at, done, .. } => (next_at, stopping.plan.next_words(done), false),
+                Stage::Killed { lost_at, .. } => (lost_at, end_of_wait(), true),
+            };
+            Some(Blocker {
+                replica,
+                pid: stopping.launched.map(|(pid, _)| pid),
+                asked_since: stopping.asked_at,
+                deadline,
+                next,
+                tried: stopping.tried.clone(),
+                killed,
+            })
+        }
+        Actual::Closing(closing) => Some(Blocker {
+            replica,
+            pid: None,
+            asked_since: closing.begun_at,
+            deadline: closing.lost_at.unwrap_or(closing.ends_at),
+            next: "the end of the waiting".to_owned(),
+            tried: vec![closing.purpose.as_str().to_owned()],
+            killed: closing.lost_at.is_some(),
+        }),
+        Actual::Waiting
+        | Actual::Preparing { .. }
+        | Actual::Launching { .. }
+        | Actual::Running(_)
+        | Actual::Backoff { .. }
+        | Actual::Stopped
+        | Actual::Completed
+        | Actual::Failed(_) => None,
     }
 }

@@ -3,7 +3,7 @@
 use mainstay_config::Condition;
 
 use super::{At, Course, Key, StackMachine};
-use crate::replica::{Actual, Outlook, Stage, Then};
+use crate::replica::{Actual, Outlook, Then};
 use crate::retry::Tries;
 use crate::{Command, Effect, Reason, Record, Wanted};
 
@@ -102,17 +102,20 @@ impl StackMachine {
                         self.end_wait(service);
                         self.start_fresh(at, Reason::Requested);
                     }
-                    Actual::Stopped | Actual::Failed(Outlook::Final | Outlook::AwaitsTree) => {
+                    Actual::Stopped
+                    | Actual::Failed(Outlook::Final | Outlook::AwaitsTree | Outlook::Retries { .. }) => {
                         self.start_fresh(at, Reason::Requested);
                     }
                     Actual::Completed if rerun => self.start_fresh(at, Reason::Requested),
                     // Already so, or on its way; one that is stopping starts when it has stopped.
                     Actual::Completed
                     | Actual::Waiting
+                    | Actual::Preparing { .. }
                     | Actual::Launching { .. }
                     | Actual::Running(_)
                     | Actual::Backoff { .. }
-                    | Actual::Stopping(_) => {}
+                    | Actual::Stopping(_)
+                    | Actual::Closing(_) => {}
                 }
             }
         }
@@ -166,16 +169,20 @@ impl StackMachine {
                 match &self.replica(at).actual {
                     Actual::Waiting
                     | Actual::Backoff { .. }
-                    | Actual::Failed(Outlook::WatchesGates | Outlook::AwaitsTree) => {
+                    | Actual::Failed(Outlook::WatchesGates | Outlook::AwaitsTree | Outlook::Retries { .. }) =>
+                    {
                         // What was left behind is still there, and that is the news.
-                        let held = self.replica(at).held.is_some();
+                        let held = self.replica(at).held.as_ref();
+                        let held = held.is_some_and(|held| held.after_exit.is_none());
                         let reason = if held { Reason::LeftBehind } else { reason.clone() };
                         self.shift(at, Actual::Stopped, reason);
                     }
                     // Those with a process follow in their turn; those that have ended stay what they are.
-                    Actual::Launching { .. }
+                    Actual::Preparing { .. }
+                    | Actual::Launching { .. }
                     | Actual::Running(_)
                     | Actual::Stopping(_)
+                    | Actual::Closing(_)
                     | Actual::Stopped
                     | Actual::Completed
                     | Actual::Failed(Outlook::Final) => {}
@@ -205,10 +212,11 @@ impl StackMachine {
             replica.tries = Tries::default();
             replica.again = false;
             match &mut replica.actual {
-                Actual::Launching { .. } | Actual::Running(_) => {
+                Actual::Preparing { .. } | Actual::Launching { .. } | Actual::Running(_) => {
                     self.begin_stop(at, Reason::RestartRequested, Then::Restart);
                 }
                 Actual::Stopping(stopping) => stopping.then = Then::Restart,
+                Actual::Closing(closing) => closing.then = Then::Restart,
                 Actual::Waiting
                 | Actual::Backoff { .. }
                 | Actual::Stopped
@@ -228,12 +236,7 @@ impl StackMachine {
             for index in 0..self.slots[service].replicas.len() {
                 let at = At { service, index };
                 if let Actual::Stopping(stopping) = &mut self.replica_mut(at).actual {
-                    match &mut stopping.stage {
-                        Stage::NotLaunched { kill_at } | Stage::Asked { kill_at } => {
-                            *kill_at = (*kill_at).min(budget_end);
-                        }
-                        Stage::Killed { .. } => {}
-                    }
+                    stopping.stage.cut(budget_end);
                     self.reindex(at);
                 }
             }

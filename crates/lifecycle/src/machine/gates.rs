@@ -17,6 +17,7 @@ use mainstay_config::{Condition, Gate};
 use mainstay_types::{Moment, ProbeFailure, ProbeOutcome};
 
 use super::{At, DeadlineReason, Key, StackMachine};
+use crate::reason::state_words;
 use crate::replica::{Actual, Outlook};
 use crate::{Effect, GateCheckId, Reason, Record};
 
@@ -106,7 +107,7 @@ impl StackMachine {
     fn start_waiting(&mut self, service: usize) {
         for index in 0..self.slots[service].replicas.len() {
             if self.slots[service].replicas[index].waits_for_gates() {
-                self.launch(At { service, index }, Reason::GatesOpen);
+                self.begin_start(At { service, index }, Reason::GatesOpen);
             }
         }
         // The wait is over, or goes on for those whose old tree is still there.
@@ -228,7 +229,8 @@ impl StackMachine {
         let need = &self.stack.services[service].needs[place];
         let answer = match &need.gate {
             Gate::Service { service: needed, .. } => {
-                self.index(needed.as_str()).map(|needed| format!("it is {}", self.slots[needed].state()))
+                let state = |needed: usize| state_words(self.slots[needed].state());
+                self.index(needed.as_str()).map(|needed| format!("it {}", state(needed)))
             }
             Gate::Outside(_) => self.slots[service].wait.as_ref().and_then(|wait| {
                 let asked = wait.asked.iter().find(|asked| asked.need == place)?;

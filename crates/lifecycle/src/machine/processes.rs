@@ -5,9 +5,10 @@ use std::time::Duration;
 use mainstay_config::Kind;
 use mainstay_types::{Exit, LaunchFailure, ProbeKind, SpawnId};
 
+use super::hooks::Remains;
 use super::{At, KILL_WAIT, StackMachine, probe_of, replica_id};
 use crate::probe::Track;
-use crate::replica::{Actual, Ending, Health, Outlook, Running, Stage, Stopping, Then};
+use crate::replica::{Actual, Ending, Health, Outlook, Plan, Running, Stage, Stopping, Then};
 use crate::retry::{Tries, Verdict};
 use crate::{Effect, Reason, Record, Wanted};
 
@@ -15,8 +16,19 @@ impl StackMachine {
     pub(super) fn on_launched(&mut self, spawn: SpawnId, pid: u32) {
         let Some(&at) = self.spawns.get(&spawn) else { return };
         let now = self.now;
-        let grace = self.config(at).stop.grace;
-        let kill_at = self.kill_at(grace);
+        // One that is being stopped has its whole grace from here on.
+        let kill_at = match &self.replica(at).actual {
+            Actual::Stopping(stopping) => self.kill_at(stopping.plan.grace),
+            Actual::Closing(_)
+            | Actual::Preparing { .. }
+            | Actual::Launching { .. }
+            | Actual::Running(_)
+            | Actual::Waiting
+            | Actual::Backoff { .. }
+            | Actual::Stopped
+            | Actual::Completed
+            | Actual::Failed(_) => now,
+        };
         let replica = self.replica_mut(at);
         if let Some(held) = replica.held.as_mut().filter(|held| held.spawn == spawn) {
             // It came up after all, long after it was given up: it must not stay.
@@ -33,8 +45,8 @@ impl StackMachine {
             Actual::Stopping(stopping) if stopping.launched.is_none() => {
                 stopping.launched = Some((pid, now));
                 let killed = match stopping.stage {
-                    Stage::NotLaunched { .. } | Stage::Asked { .. } => {
-                        stopping.stage = Stage::Asked { kill_at };
+                    Stage::NotLaunched { .. } | Stage::BeforeStop { .. } | Stage::Asked { .. } => {
+                        stopping.stage = Stage::Asked { kill_at, next_at: kill_at, done: 0, task: None };
                         false
                     }
                     Stage::Killed { .. } => true,
@@ -43,12 +55,14 @@ impl StackMachine {
                 if killed {
                     self.out.push(Effect::Kill { spawn });
                 } else {
-                    self.send_stop(at);
+                    self.begin_ladder(at);
                 }
                 self.reindex(at);
             }
             // A second report of the same launch.
             Actual::Stopping(_)
+            | Actual::Closing(_)
+            | Actual::Preparing { .. }
             | Actual::Running(_)
             | Actual::Waiting
             | Actual::Backoff { .. }
@@ -70,7 +84,8 @@ impl StackMachine {
         let at_once =
             service.startup.is_none() && service.readiness.is_none() && service.kind == Kind::LongRunning;
         let health = if at_once { Health::Ready } else { Health::Starting };
-        let running = Running { spawn, pid, launched_at: now, health, tracks };
+        let running =
+            Running { spawn, pid, launched_at: now, health, tracks, was_ready: false, after_ready: None };
         self.shift(at, Actual::Running(running), Reason::Running);
         self.tick_probes(at);
     }
@@ -91,6 +106,8 @@ impl StackMachine {
             Actual::Stopping(stopping) if stopping.launched.is_none() => self.finish_stopping(at),
             // A report that contradicts `Launched`.
             Actual::Stopping(_)
+            | Actual::Closing(_)
+            | Actual::Preparing { .. }
             | Actual::Running(_)
             | Actual::Waiting
             | Actual::Backoff { .. }
@@ -126,7 +143,8 @@ impl StackMachine {
                 self.record_exited(at, spawn, exit, ran, false);
                 if leftovers == 0 {
                     self.spawns.remove(&spawn);
-                    self.ended(at, Then::Policy(ending), Some(exit), None);
+                    let (exit, then) = (Some(exit), Then::Policy(ending));
+                    self.close(at, cause, Remains { launched: true, exit, killed: None, then });
                 } else {
                     self.out.push(Effect::Kill { spawn });
                     let stopping = Stopping {
@@ -135,6 +153,8 @@ impl StackMachine {
                         exit: Some(exit),
                         asked_at: now,
                         stage: Stage::Killed { lost_at: now + KILL_WAIT, after: None },
+                        plan: Plan::default(),
+                        tried: Vec::new(),
                         then: Then::Policy(ending),
                     };
                     self.shift(at, Actual::Stopping(stopping), cause);
@@ -153,6 +173,8 @@ impl StackMachine {
             }
             // A second report of the same exit, or one before its launch.
             Actual::Stopping(_)
+            | Actual::Closing(_)
+            | Actual::Preparing { .. }
             | Actual::Launching { .. }
             | Actual::Waiting
             | Actual::Backoff { .. }
@@ -175,6 +197,8 @@ impl StackMachine {
             Actual::Stopping(stopping) if stopping.exit.is_some() => self.finish_stopping(at),
             // The end of a tree comes after the end of its main process.
             Actual::Stopping(_)
+            | Actual::Closing(_)
+            | Actual::Preparing { .. }
             | Actual::Launching { .. }
             | Actual::Running(_)
             | Actual::Waiting
@@ -185,8 +209,8 @@ impl StackMachine {
         }
     }
 
-    /// Nothing of the replica's tree is left. `killed_after` is the grace it did not keep to.
-    pub(super) fn ended(&mut self, at: At, then: Then, exit: Option<Exit>, killed_after: Option<Duration>) {
+    /// Nothing of the replica's tree is left, and nothing is to be done about it. `killed` is the kill it took.
+    pub(super) fn ended(&mut self, at: At, then: Then, exit: Option<Exit>, killed: Option<Reason>) {
         let oneshot = self.config(at).kind == Kind::Oneshot;
         let wanted = self.slots[at.service].wanted;
         match (then, wanted) {
@@ -194,7 +218,7 @@ impl StackMachine {
                 self.shift(at, Actual::Completed, Reason::Completed);
             }
             (Then::Stop | Then::Restart | Then::Policy(_), Wanted::Down) => {
-                let reason = killed_after.map_or(Reason::Stopped(exit), |after| Reason::Killed { after });
+                let reason = killed.unwrap_or(Reason::Stopped(exit));
                 self.shift(at, Actual::Stopped, reason);
             }
             (Then::Stop, Wanted::Up) => self.start_fresh(at, Reason::Requested),
@@ -218,10 +242,15 @@ impl StackMachine {
             }
             (Always, _) | (OnFailure, false) => {
                 let cause = Box::new(ending.cause);
-                match replica.tries.fail(policy, ending.ran, *now, random) {
-                    Verdict::GiveUp { failures, within } => {
-                        let reason = Reason::GaveUp { cause, failures, within };
-                        self.shift(at, Actual::Failed(Outlook::Final), reason);
+                match replica.tries.fail(policy, &cause, ending.ran, *now, random) {
+                    Verdict::GiveUp { first, failures, within, again, retry_after } => {
+                        let outlook =
+                            retry_after.map_or(Outlook::Final, |wait| Outlook::Retries { at: *now + wait });
+                        let first = Box::new(first);
+                        let reason = Reason::GaveUp { first, cause, failures, within, again, retry_after };
+                        self.shift(at, Actual::Failed(outlook), reason.clone());
+                        let replica = replica_id(&self.stack, at);
+                        self.out.push(Effect::Record(Record::GaveUp { replica, reason }));
                     }
                     Verdict::Again { wait, failures } => {
                         replica.again = true;
@@ -244,6 +273,16 @@ impl StackMachine {
         replica.tries = Tries::default();
         replica.again = false;
         self.enter_waiting(at, reason);
+    }
+
+    /// The wait after giving up is over: a fresh set of tries, and what it was is not forgotten.
+    pub(super) fn retry(&mut self, at: At) {
+        let give_up = self.config(at).restart.give_up;
+        let after = give_up.and_then(|limit| limit.retry_after).unwrap_or_default();
+        let replica = self.replica_mut(at);
+        replica.tries = Tries::after_giving_up();
+        replica.again = true;
+        self.enter_waiting(at, Reason::Retried { after });
     }
 
     fn record_spawned(&mut self, at: At, spawn: SpawnId, pid: u32) {

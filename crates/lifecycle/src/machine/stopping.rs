@@ -1,12 +1,13 @@
-//! The way down of one replica: signal, grace, kill, and what the kernel would not let go of.
+//! The way down of one replica: its begin, the kill, and what the kernel would not let go of. The steps between are in
+//! `ladder.rs`.
 
 use std::time::Duration;
 
-use mainstay_config::StopAction;
-use mainstay_types::{Moment, StopSignal};
+use mainstay_types::Moment;
 
+use super::hooks::Remains;
 use super::{At, Course, KILL_WAIT, StackMachine};
-use crate::replica::{Actual, Held, Outlook, Stage, Stopping, Then};
+use crate::replica::{Actual, Held, Outlook, Plan, Stage, Stopping, Then};
 use crate::{Effect, Reason, Wanted};
 
 impl StackMachine {
@@ -25,58 +26,55 @@ impl StackMachine {
     /// Asks the program of this replica to end. One that has no program, or is on its way down, stays as it is.
     pub(super) fn begin_stop(&mut self, at: At, reason: Reason, then: Then) {
         let now = self.now;
-        let policy = self.config(at).stop.clone();
-        let kill_at = self.kill_at(policy.grace);
-        let (spawn, launched, stage) = match &self.replica(at).actual {
-            Actual::Launching { spawn } => (*spawn, None, Stage::NotLaunched { kill_at }),
+        let service = self.config(at);
+        let kill_at = self.kill_at(service.stop.grace);
+        let (spawn, launched, stage, before) = match &self.replica(at).actual {
+            Actual::Preparing { .. } => {
+                self.cancel_start(at, reason, then);
+                return;
+            }
+            Actual::Launching { spawn } => (*spawn, None, Stage::NotLaunched { kill_at }, None),
             Actual::Running(running) => {
-                (running.spawn, Some((running.pid, running.launched_at)), Stage::Asked { kill_at })
+                let stage = Stage::Asked { kill_at, next_at: kill_at, done: 0, task: None };
+                let launched = Some((running.pid, running.launched_at));
+                (running.spawn, launched, stage, service.hooks.before_stop.clone())
             }
             Actual::Stopping(_)
+            | Actual::Closing(_)
             | Actual::Waiting
             | Actual::Backoff { .. }
             | Actual::Stopped
             | Actual::Completed
             | Actual::Failed(_) => return,
         };
-        let stopping = Stopping { spawn, launched, exit: None, asked_at: now, stage, then };
+        let plan = Plan::new(&service.stop, before);
+        let tried = Vec::new();
+        let stopping = Stopping { spawn, launched, exit: None, asked_at: now, stage, plan, tried, then };
         self.shift(at, Actual::Stopping(stopping), reason);
         if launched.is_some() {
-            self.send_stop(at);
+            self.begin_ladder(at);
         }
     }
 
-    /// Sends the signal to a launched program that is `Asked` to stop. Without any grace it is killed instead, and so
-    /// it is where the signal is SIGKILL: a kill goes on until nothing is left.
-    pub(super) fn send_stop(&mut self, at: At) {
-        let policy = self.config(at).stop.clone();
-        let Actual::Stopping(stopping) = &self.replica(at).actual else { return };
-        let Stage::Asked { kill_at } = stopping.stage else { return };
-        let signal = match policy.steps.first().map(|step| &step.action) {
-            Some(StopAction::Signal(signal)) => *signal,
-            Some(StopAction::Command(_)) | None => StopSignal::Term,
-        };
-        if signal == StopSignal::Kill || kill_at <= self.now {
-            self.kill(at, None);
-        } else {
-            let spawn = stopping.spawn;
-            self.out.push(Effect::Signal { spawn, signal });
-        }
-    }
-
-    /// Kills the tree of this replica, if there is or may be one that was not killed before. `after` is the time it
-    /// was given and did not keep to.
+    /// Kills the tree of this replica, if there is or may be one that was not killed before, and whatever command it
+    /// waits for. `after` is the time it was given and did not keep to.
     pub(super) fn kill(&mut self, at: At, after: Option<Duration>) {
         self.begin_kill_of_unasked(at);
+        self.hurry_closing(at);
+        if let Some(task) = self.replica(at).held.as_ref().and_then(|held| held.after_exit) {
+            self.end_run(task);
+        }
         let lost_at = self.now + KILL_WAIT;
         let Actual::Stopping(stopping) = &mut self.replica_mut(at).actual else { return };
-        match stopping.stage {
-            Stage::NotLaunched { .. } | Stage::Asked { .. } => {
+        let stage = stopping.stage;
+        match stage {
+            Stage::NotLaunched { .. } | Stage::BeforeStop { .. } | Stage::Asked { .. } => {
                 stopping.stage = Stage::Killed { lost_at, after };
-                let spawn = stopping.spawn;
+                let (spawn, tried) = (stopping.spawn, stopping.tried.clone());
                 self.out.push(Effect::Kill { spawn });
+                self.end_stage(stage);
                 if let Some(after) = after {
-                    self.note(at, Reason::Killed { after });
+                    self.note(at, Reason::Killed { after, tried });
                 }
                 self.reindex(at);
             }
@@ -88,9 +86,15 @@ impl StackMachine {
     fn begin_kill_of_unasked(&mut self, at: At) {
         let now = self.now;
         let (spawn, launched) = match &self.replica(at).actual {
+            Actual::Preparing { .. } => {
+                let reason = self.slots[at.service].down_reason.clone();
+                self.cancel_start(at, reason, Then::Stop);
+                return;
+            }
             Actual::Launching { spawn } => (*spawn, None),
             Actual::Running(running) => (running.spawn, Some((running.pid, running.launched_at))),
             Actual::Stopping(_)
+            | Actual::Closing(_)
             | Actual::Waiting
             | Actual::Backoff { .. }
             | Actual::Stopped
@@ -98,7 +102,8 @@ impl StackMachine {
             | Actual::Failed(_) => return,
         };
         let stage = Stage::NotLaunched { kill_at: now };
-        let stopping = Stopping { spawn, launched, exit: None, asked_at: now, stage, then: Then::Stop };
+        let (plan, tried, then) = (Plan::default(), Vec::new(), Then::Stop);
+        let stopping = Stopping { spawn, launched, exit: None, asked_at: now, stage, plan, tried, then };
         let reason = self.slots[at.service].down_reason.clone();
         self.shift(at, Actual::Stopping(stopping), reason);
     }
@@ -120,26 +125,14 @@ impl StackMachine {
         }
     }
 
-    pub(super) fn tick_stopping(&mut self, at: At) {
-        let Actual::Stopping(stopping) = &self.replica(at).actual else { return };
-        match stopping.stage {
-            Stage::NotLaunched { kill_at } | Stage::Asked { kill_at } if kill_at <= self.now => {
-                let after = self.now.since(stopping.asked_at);
-                self.kill(at, Some(after));
-            }
-            Stage::Killed { lost_at, .. } if lost_at <= self.now => self.leave_behind(at),
-            Stage::NotLaunched { .. } | Stage::Asked { .. } | Stage::Killed { .. } => {}
-        }
-    }
-
     /// The kernel still holds some of its processes. The replica ends here, and no other of its processes is started
     /// before the end of these is reported.
-    fn leave_behind(&mut self, at: At) {
+    pub(super) fn leave_behind(&mut self, at: At) {
         let wanted = self.slots[at.service].wanted;
         let replica = self.replica_mut(at);
         let Actual::Stopping(stopping) = &replica.actual else { return };
         let Stopping { spawn, launched, exit, then, .. } = stopping.clone();
-        replica.held = Some(Held { spawn, launched, exit, then });
+        replica.held = Some(Held { spawn, launched, exit, then, after_exit: None });
         let actual = match wanted {
             Wanted::Up => Actual::Failed(Outlook::AwaitsTree),
             Wanted::Down => Actual::Stopped,
@@ -147,33 +140,16 @@ impl StackMachine {
         self.shift(at, actual, Reason::LeftBehind);
     }
 
-    /// What was left behind has ended after all.
-    pub(super) fn release(&mut self, at: At) {
-        let Some(held) = self.replica_mut(at).held.take() else { return };
-        self.spawns.remove(&held.spawn);
-        match &self.replica(at).actual {
-            Actual::Failed(Outlook::AwaitsTree) => self.ended(at, held.then, held.exit, None),
-            Actual::Waiting | Actual::Failed(Outlook::WatchesGates) => self.enqueue(at.service),
-            // Nothing was to follow.
-            Actual::Stopped
-            | Actual::Completed
-            | Actual::Failed(Outlook::Final)
-            | Actual::Launching { .. }
-            | Actual::Running(_)
-            | Actual::Backoff { .. }
-            | Actual::Stopping(_) => {}
-        }
-    }
-
     /// The last process of a stopping tree is gone.
     pub(super) fn finish_stopping(&mut self, at: At) {
         let Actual::Stopping(stopping) = &self.replica(at).actual else { return };
-        let Stopping { spawn, exit, stage, then, .. } = stopping.clone();
+        let Stopping { spawn, launched, exit, stage, then, tried, .. } = stopping.clone();
         self.spawns.remove(&spawn);
-        let killed_after = match stage {
-            Stage::Killed { after, .. } => after,
-            Stage::NotLaunched { .. } | Stage::Asked { .. } => None,
+        let killed = match stage {
+            Stage::Killed { after, .. } => after.map(|after| Reason::Killed { after, tried }),
+            Stage::NotLaunched { .. } | Stage::BeforeStop { .. } | Stage::Asked { .. } => None,
         };
-        self.ended(at, then, exit, killed_after);
+        let reason = self.replica(at).reason.clone();
+        self.close(at, reason, Remains { launched: launched.is_some(), exit, killed, then });
     }
 }

@@ -1,4 +1,5 @@
 //! Properties of the machine under any events: it never asks for a tick in the past, never starts one replica twice.
+//! What the ids are guessed for here is kept faithfully in `world.rs`.
 
 use proptest::prelude::*;
 
@@ -7,14 +8,22 @@ use super::*;
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
-    fn any_events_in_any_order_are_taken(steps in prop::collection::vec((0u8..12, 0u64..40, 0u64..3000), 1..300)) {
+    fn any_events_in_any_order_are_taken(steps in prop::collection::vec((0u8..13, 0u64..40, 0u64..3000), 1..300)) {
+        let hooks = Hooks {
+            before_start: hook("prepare", 400),
+            after_ready: hook("announce", 400),
+            before_stop: hook("leave", 400),
+            after_exit: hook("clean", 400),
+        };
+        let db = ladder(service("db"), 900, &[("SIGINT", Some(200)), ("ask", Some(300)), ("SIGTERM", None)]);
         let web = Service {
+            hooks,
             replicas: 2,
             readiness: Some(probe(100, 2)),
             liveness: Some(probe(150, 1)),
             ..needs_outside(needs(backoff(service("web"), 50, Some((3, 2000))), "db", Condition::Ready), Some(ms(500)))
         };
-        let mut bench = Bench::new(vec![service("db"), needs(oneshot("job"), "db", Condition::Started), web]);
+        let mut bench = Bench::new(vec![db, needs(oneshot("job"), "db", Condition::Started), web]);
         for (what, id, wait) in steps {
             bench.now += wait;
             // Ids are guessed, so most news is stale or contradicts what went before: it must be harmless.
@@ -31,6 +40,7 @@ proptest! {
                 8 => bench.probe(id, ProbeKind::Readiness, wait % 2 == 0),
                 9 => bench.probe(id, ProbeKind::Liveness, wait % 2 == 0),
                 10 => bench.event(Event::LaunchFailed { spawn: SpawnId(id), failure: failure() }),
+                11 => bench.run_ended(id, wait % 2 == 0),
                 _ => bench.launched(id),
             };
             for _ in 0..1000 {

@@ -25,7 +25,13 @@ fn running_chain(budget: Option<Duration>) -> Bench {
 fn a_stop_takes_its_dependents_first() {
     let mut bench = running_chain(None);
     assert_eq!(bench.command(Command::Stop(name("db"))), ["signal #3 SIGTERM"]);
-    assert_eq!(bench.records(), ["web: ready -> stopping (api, which it needs, is being stopped)"]);
+    assert_eq!(
+        bench.records(),
+        [
+            "web: ready -> stopping (api, which it needs, is being stopped)",
+            "web: stopping -> stopping (SIGTERM sent, 1s to end)"
+        ]
+    );
     assert_eq!(bench.state("db"), State::Ready);
     assert_eq!(bench.exited(3, 0), ["signal #2 SIGTERM"]);
     assert_eq!(bench.exited(2, 0), ["signal #1 SIGTERM"]);
@@ -56,7 +62,7 @@ fn the_grace_is_followed_by_a_kill() {
     assert_eq!(bench.until(1000), ["kill #1"]);
     assert_eq!(
         bench.records(),
-        ["web: stopping -> stopping (did not end within 1s: killed with all its processes)"]
+        ["web: stopping -> stopping (did not end within 1s after SIGTERM: killed with all its processes)"]
     );
     bench.event(Event::Exited {
         spawn: SpawnId(1),
@@ -64,7 +70,7 @@ fn the_grace_is_followed_by_a_kill() {
         leftovers: 0,
     });
     assert_eq!(bench.state("web"), State::Stopped);
-    assert_eq!(bench.reason("web"), Reason::Killed { after: ms(1000) });
+    assert_eq!(bench.reason("web"), Reason::Killed { after: ms(1000), tried: vec!["SIGTERM".into()] });
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn a_dependent_waits_for_a_failed_dependency_and_starts_when_it_recovers() {
     host.wait_state("db", "failed");
     let web = host.service("web");
     assert_eq!(web["state"], "waiting");
-    assert!(web["reason"].as_str().unwrap().contains("waiting for db to be ready: it is failed"), "{web}");
+    assert!(web["reason"].as_str().unwrap().contains("waiting for db to be ready: it has failed"), "{web}");
     fixture.write("fixed", "");
     let started = fixture.mainstay(&["start", "db"]);
     assert!(started.status.success(), "{}", stderr(&started));
