@@ -23,7 +23,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use mainstay_config::{Service, Stack};
-use mainstay_lifecycle::{Command, Effect, Event, Record, StackMachine};
+use mainstay_lifecycle::{Command, Effect, Event, Record, StackMachine, TaskId};
 use mainstay_os::fake::{Behaviour, FakeProcesses, Random};
 use mainstay_os::{Launch, ProcessEvent, ProcessTrees};
 use mainstay_types::{
@@ -65,6 +65,8 @@ pub struct Summary {
     pub probes: u64,
     /// Outside gates that were asked.
     pub gate_checks: u64,
+    /// Commands around services that were run.
+    pub runs: u64,
     /// Services that were given up.
     pub failures: u64,
     /// Trees that outlived their kill.
@@ -75,7 +77,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events in {} episodes: {} launches, {} signals, {} kills, {} probes, {} gate checks, {} failures, {} left behind",
+            "{} events in {} episodes: {} launches, {} signals, {} kills, {} probes, {} gate checks, {} commands, {} failures, {} left behind",
             self.events,
             self.episodes,
             self.launches,
@@ -83,6 +85,7 @@ impl fmt::Display for Summary {
             self.kills,
             self.probes,
             self.gate_checks,
+            self.runs,
             self.failures,
             self.left_behind
         )
@@ -176,6 +179,8 @@ struct Episode<S> {
     /// Answers under way, by the time they come and then by the order of the questions.
     answers: BTreeMap<(Moment, u64), Event>,
     questions: u64,
+    /// Where in `answers` the end of each command stands.
+    runs: BTreeMap<TaskId, (Moment, u64)>,
     /// Whether a gate is open: it opens and shuts now and then.
     gates: BTreeMap<(ServiceName, usize), bool>,
     /// How well a program answers its probes: passes so many times in eight.
@@ -202,6 +207,7 @@ impl<S: Subject> Episode<S> {
             processes: FakeProcesses::new(random.next_u64()),
             answers: BTreeMap::new(),
             questions: 0,
+            runs: BTreeMap::new(),
             gates: BTreeMap::new(),
             healths: BTreeMap::new(),
             now: Moment::START,
@@ -369,6 +375,11 @@ impl<S: Subject> Episode<S> {
                 let outcome = outcome(*open);
                 self.answer_within(Duration::from_millis(200), Event::GateAnswered { check, outcome });
             }
+            Effect::Run { task, timeout, .. } => {
+                self.summary.runs += 1;
+                self.run_command(task, timeout);
+            }
+            Effect::EndRun { task } => self.end_run(task),
             Effect::Record(Record::State { to: State::Failed, .. }) => self.summary.failures += 1,
             Effect::Record(
                 Record::State { .. }
@@ -382,9 +393,7 @@ impl<S: Subject> Episode<S> {
                 | Record::Applied { .. }
                 | Record::Command { .. },
             )
-            | Effect::SignalMain { .. }
-            | Effect::Run { .. }
-            | Effect::EndRun { .. } => {}
+            | Effect::SignalMain { .. } => {}
         }
         self.summary.left_behind += u64::from(self.model.take_left_behind());
     }
@@ -422,6 +431,32 @@ impl<S: Subject> Episode<S> {
             service.and_then(|service| probe(service, kind)).map_or(Duration::ZERO, |probe| probe.timeout);
         let passes = self.random.below(8) < self.healths.get(&spawn).copied().unwrap_or(0);
         self.answer_within(timeout, Event::ProbeAnswered { spawn, kind, outcome: outcome(passes) });
+    }
+
+    /// Ends by itself, well or badly, or is killed when its time is up: then the news of it may come a little later.
+    fn run_command(&mut self, task: TaskId, timeout: Duration) {
+        self.questions += 1;
+        let (takes, passes) = match self.random.below(6) {
+            0 => (timeout + self.random.duration(Duration::ZERO, LATEST_TICK), false),
+            1 => (self.random.duration(Duration::ZERO, timeout), true),
+            2 => (self.random.duration(Duration::ZERO, timeout), false),
+            it => (self.random.duration(Duration::ZERO, timeout.min(Duration::from_millis(20))), it > 3),
+        };
+        let at = (self.now + takes, self.questions);
+        self.answers.insert(at, Event::RunEnded { task, outcome: outcome(passes) });
+        self.runs.insert(task, at);
+    }
+
+    /// Its end comes sooner: at once, as a rule, but what hangs in the kernel may take longer than anybody waits.
+    fn end_run(&mut self, task: TaskId) {
+        let Some(at) = self.runs.remove(&task) else { return };
+        if self.answers.remove(&at).is_none() {
+            return;
+        }
+        let takes = if self.random.one_in(10) { Duration::from_secs(9) } else { Duration::from_millis(50) };
+        self.questions += 1;
+        let at = (self.now + self.random.duration(Duration::ZERO, takes), self.questions);
+        self.answers.insert(at, Event::RunEnded { task, outcome: outcome(false) });
     }
 
     fn answer_within(&mut self, longest: Duration, event: Event) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use mainstay_types::Moment;
 
 /// Fields by which nothing is decided, with the type that has them.
-const DROPPED: [(&str, &str); 22] = [
+const DROPPED: [(&str, &str); 27] = [
     ("StackMachine", "stack"),
     ("StackMachine", "graph"),
     // Waits drawn at random stand for each other; how far they are from now still counts.
@@ -27,17 +27,22 @@ const DROPPED: [(&str, &str); 22] = [
     ("Replica", "reason"),
     ("Replica", "restarts"),
     ("Replica", "last_exit"),
-    ("Replica", "first_failure"),
     ("Slot", "down_reason"),
+    ("Preparing", "reason"),
     ("Ending", "cause"),
     ("Track", "last_failure"),
     ("Running", "status"),
     ("Stopping", "asked_at"),
+    ("Stopping", "tried"),
+    ("BeforeStop", "ends_at"),
+    ("Closing", "begun_at"),
+    ("Closing", "ends_at"),
+    ("Closing", "killed"),
     ("Killed", "after"),
+    ("Exited", "ran"),
     ("Down", "asked_at"),
     ("Asked", "tries"),
-    ("Asked", "last_told"),
-    ("Task", "asked_at"),
+    ("Task", "begun_at"),
 ];
 
 /// Waits drawn at random differ by less than this without being told apart: the shortest fixed time in the stacks

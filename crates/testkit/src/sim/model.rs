@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_config::{Condition, Gate, Kind, Service, Stack};
-use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, KILL_WAIT, Reason, Record};
+use mainstay_config::{Condition, Gate, Kind, Service, Stack, StopAction};
+use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, KILL_WAIT, Reason, Record, TaskId};
 use mainstay_types::{Exit, Moment, Phase, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
 
+use runs::{NewRun, Run};
 use spawn::{Course, Spawn};
 
 /// A rule and what broke it.
@@ -23,6 +24,7 @@ macro_rules! rule {
 }
 
 mod gist;
+mod runs;
 mod spawn;
 mod standing;
 
@@ -33,6 +35,10 @@ struct Replica {
     /// Failures ever, and those since a command last concerned this service.
     failures: Vec<Moment>,
     failures_since_command: Vec<Moment>,
+    /// It has failed, and what follows has not been decided yet: its `after_exit` comes first.
+    failed: bool,
+    /// It gave up, and is tried again then.
+    retry_at: Option<Moment>,
     backoff_until: Option<Moment>,
     /// It failed because its gates stayed shut.
     watches_gates: bool,
@@ -60,6 +66,8 @@ pub(crate) struct Model {
     replicas: BTreeMap<ReplicaId, Replica>,
     checks: BTreeMap<GateCheckId, Check>,
     last_check: BTreeMap<(ServiceName, usize), GateCheckId>,
+    /// All that ever ran, by id.
+    runs: BTreeMap<TaskId, Run>,
     /// The event under way, as far as effects are judged by it.
     is_command: bool,
     gate_passed: Option<ServiceName>,
@@ -81,6 +89,7 @@ impl Model {
             spawns: BTreeMap::new(),
             checks: BTreeMap::new(),
             last_check: BTreeMap::new(),
+            runs: BTreeMap::new(),
             is_command: false,
             gate_passed: None,
             was_settled: false,
@@ -100,8 +109,7 @@ impl Model {
         self.gate_passed = None;
         match event {
             // Not made by the simulation yet.
-            Event::RunEnded { .. }
-            | Event::Notified { .. }
+            Event::Notified { .. }
             | Event::MainChanged { .. }
             | Event::LogMatched { .. }
             | Event::Apply(_)
@@ -113,6 +121,7 @@ impl Model {
             Event::Launched { spawn, .. } => {
                 if let Some(it) = self.spawns.get_mut(spawn) {
                     it.course = Course::Running { since: now };
+                    it.ran = true;
                 }
             }
             Event::LaunchFailed { spawn, .. } => {
@@ -121,7 +130,7 @@ impl Model {
             }
             Event::Exited { spawn, exit, leftovers } => {
                 let Some(it) = self.spawns.get_mut(spawn) else { return Ok(()) };
-                if it.signalled_at.is_none() && it.killed_at.is_none() {
+                if !it.is_asked() {
                     it.ended_unasked = Some(*exit);
                 }
                 it.course = Course::Leftovers;
@@ -140,6 +149,7 @@ impl Model {
                     it.answers.push((*kind, outcome.is_passed()));
                 }
             }
+            Event::RunEnded { task, outcome } => self.take_run_ended(*task, outcome.is_passed()),
             Event::GateAnswered { check, outcome } => {
                 let Some(it) = self.checks.get_mut(check) else { return Ok(()) };
                 rule!(it.passed.is_none(), "each check is answered once", "{check:?}");
@@ -172,6 +182,8 @@ impl Model {
             (Command::Restart(name), None) => {
                 let its = self.spawns.values_mut().filter(|it| it.replica.service == *name);
                 its.for_each(|it| it.forgiven = true);
+                let its = self.replicas.iter_mut().filter(|(id, _)| id.service == *name);
+                its.for_each(|(_, replica)| replica.failed = false);
                 touched.insert(name.clone());
                 if !self.up.contains(name) {
                     touched.clear();
@@ -184,6 +196,7 @@ impl Model {
         for (id, replica) in &mut self.replicas {
             if touched.contains(&id.service) {
                 replica.failures_since_command.clear();
+                replica.retry_at = None;
                 replica.backoff_until = None;
             }
         }
@@ -209,7 +222,7 @@ impl Model {
         }
     }
 
-    /// The grace of this service and of the longest chain of those that need it.
+    /// The grace of this service, what it does after that, and the longest chain of those that need it.
     fn chain(&self, service: &Service) -> Duration {
         let above = self
             .stack
@@ -218,16 +231,27 @@ impl Model {
             .filter(|other| gates(other).any(|(needed, _)| *needed == service.name))
             .map(|other| self.chain(other))
             .max();
-        service.stop.grace + above.unwrap_or_default()
+        let after = service.hooks.after_exit.as_ref().map_or(Duration::ZERO, |hook| hook.timeout);
+        service.stop.grace + after + above.unwrap_or_default()
     }
 
     fn tree_gone(&mut self, spawn: SpawnId, failed: bool, now: Moment) {
         let Some(it) = self.spawns.get_mut(&spawn) else { return };
         it.course = Course::Gone;
+        it.gone_in_time = self.end.is_none_or(|end| now < end.budget_end);
         let Some(replica) = self.replicas.get_mut(&it.replica) else { return };
-        // One that waits for a fresh start has nothing to do with what its old tree did.
-        let waits = replica.state == Some(State::Waiting) || replica.watches_gates;
-        if failed && !waits {
+        // One that waits for a fresh start, or for none, has nothing to do with what its old tree did.
+        let waits = matches!(replica.state, Some(State::Waiting | State::Stopped)) || replica.watches_gates;
+        replica.failed |= failed && !waits;
+    }
+
+    /// What follows a failure is being decided: it counts from here on.
+    fn settle(&mut self, id: &ReplicaId, now: Moment) {
+        let Some(replica) = self.replicas.get_mut(id) else { return };
+        if replica.retry_at.take_if(|at| *at <= now).is_some() {
+            replica.failures_since_command.clear();
+        }
+        if std::mem::take(&mut replica.failed) {
             replica.failures.push(now);
             replica.failures_since_command.push(now);
         }
@@ -245,11 +269,11 @@ impl Model {
         );
         match effect {
             Effect::Launch { replica, spawn } => self.take_launch(replica, *spawn, now),
-            Effect::Signal { spawn, .. } => {
+            Effect::Signal { spawn, signal } => {
                 let it = self.tree(*spawn)?;
                 rule!(it.course != Course::Launching, "a signal goes to a program that runs", "{spawn}");
-                it.signalled_at.get_or_insert(now);
-                Ok(())
+                let id = it.replica.clone();
+                self.take_step(&id, &StopAction::Signal(*signal), now)
             }
             Effect::Kill { spawn } => {
                 self.tree(*spawn)?.killed_at.get_or_insert(now);
@@ -266,34 +290,25 @@ impl Model {
                 self.last_check.insert((service.clone(), *need), *check);
                 Ok(())
             }
-            Effect::SignalMain { .. } | Effect::Run { .. } | Effect::EndRun { .. } => Ok(()),
+            Effect::Run { task, replica, purpose, command, timeout, .. } => {
+                let new = NewRun { task: *task, replica, purpose: *purpose, command, timeout: *timeout };
+                self.take_run(&new, now)
+            }
+            Effect::EndRun { task } => self.take_end_run(*task, now),
+            Effect::SignalMain { .. } => Ok(()),
             Effect::Record(record) => self.take_record(record, now),
         }
     }
 
     fn take_launch(&mut self, id: &ReplicaId, spawn: SpawnId, now: Moment) -> Result<(), Broken> {
-        rule!(self.end.is_none(), "nothing is launched after the stop of the stack", "{id}");
-        rule!(self.up.contains(&id.service), "only what is wanted is launched", "{id}");
-        let Some(replica) = self.replicas.get(id) else {
-            return Err(("never more live replicas than wanted", format!("there is no {id}")));
-        };
-        let still_there = replica.spawn.and_then(|old| self.spawns.get(&old));
-        rule!(
-            still_there.is_none_or(|old| old.course == Course::Gone),
-            "never more live replicas than wanted",
-            "{id} is there already: {still_there:?}"
-        );
+        self.check_start(id, now)?;
         rule!(!self.spawns.contains_key(&spawn), "ids are unique", "spawn {spawn}");
+        self.settle(id, now);
         let config = self.config(&id.service).clone();
-        for (needed, is) in gates(&config) {
-            rule!(self.holds(needed, is), "no start before its gates hold", "{id} needs {needed} {is:?}");
-        }
-        self.check_outside_gates(id, &config)?;
-        let early = replica.backoff_until.filter(|until| *until > now);
-        rule!(early.is_none(), "no restart before its wait is over", "{id} has to wait until {early:?}");
-        if let (Some(limit), Some(last)) = (config.restart.give_up, replica.failures_since_command.last()) {
-            let count =
-                replica.failures_since_command.iter().filter(|it| last.since(**it) <= limit.within).count();
+        self.check_before_launch(id, &config)?;
+        let failures = &self.replicas[id].failures_since_command;
+        if let (Some(limit), Some(last)) = (config.restart.give_up, failures.last()) {
+            let count = failures.iter().filter(|it| last.since(**it) <= limit.within).count();
             rule!(
                 count < limit.failures as usize,
                 "restarts never exceed the limit",
@@ -305,8 +320,16 @@ impl Model {
         let it = Spawn {
             replica: id.clone(),
             course: Course::Launching,
-            signalled_at: None,
+            ran: false,
+            asked_at: None,
+            kill_by: None,
+            steps: 0,
+            next_step_at: None,
             killed_at: None,
+            gone_in_time: false,
+            lost: false,
+            greeted: false,
+            closed: false,
             ended_unasked: None,
             condemned: false,
             forgiven: false,
@@ -319,6 +342,35 @@ impl Model {
             replica.backoff_until = None;
         }
         Ok(())
+    }
+
+    /// What must be so when a start begins: with its `before_start`, or with the launch.
+    fn check_start(&self, id: &ReplicaId, now: Moment) -> Result<(), Broken> {
+        rule!(self.end.is_none(), "nothing is launched after the stop of the stack", "{id}");
+        let config = self.config(&id.service);
+        let prepared = config.hooks.before_start.is_some()
+            && self.runs.values().filter(|run| run.replica == *id).last().is_some_and(|run| {
+                run.purpose == mainstay_lifecycle::Purpose::BeforeStart && run.passed == Some(true)
+            });
+        rule!(self.up.contains(&id.service), "only what is wanted is launched", "{id}");
+        let Some(replica) = self.replicas.get(id) else {
+            return Err(("never more live replicas than wanted", format!("there is no {id}")));
+        };
+        let still_there = replica.spawn.and_then(|old| self.spawns.get(&old));
+        rule!(
+            still_there.is_none_or(|old| old.course == Course::Gone),
+            "never more live replicas than wanted",
+            "{id} is there already: {still_there:?}"
+        );
+        for (needed, is) in gates(config) {
+            rule!(self.holds(needed, is), "no start before its gates hold", "{id} needs {needed} {is:?}");
+        }
+        if !prepared {
+            self.check_outside_gates(id, config)?;
+        }
+        let early = [replica.backoff_until, replica.retry_at].into_iter().flatten().find(|until| *until > now);
+        rule!(early.is_none(), "no restart before its wait is over", "{id} has to wait until {early:?}");
+        self.check_closed(id, now)
     }
 
     /// A start with outside gates comes with the last good answer of a round in which all were asked and passed.
@@ -353,7 +405,21 @@ impl Model {
     }
 
     fn take_record(&mut self, record: &Record, now: Moment) -> Result<(), Broken> {
-        let Record::State { replica: id, from, to, reason } = record else { return Ok(()) };
+        let (id, from, to, reason) = match record {
+            Record::State { replica, from, to, reason } => (replica, from, to, reason),
+            Record::GaveUp { replica, .. } => return self.take_gave_up(replica, now),
+            Record::Run { replica, purpose, .. } => return self.take_told(replica, *purpose),
+            Record::Spawned { .. }
+            | Record::Exited { .. }
+            | Record::Probe { .. }
+            | Record::Gate { .. }
+            | Record::Reloaded { .. }
+            | Record::Applied { .. }
+            | Record::Command { .. } => return Ok(()),
+        };
+        if *to != State::Stopping {
+            self.settle(id, now);
+        }
         let config = self.config(&id.service).clone();
         let ordered = matches!(reason, Reason::StopRequested | Reason::DependencyStops(_));
         if *to == State::Stopping && from != to && ordered && self.end.is_none_or(|end| now < end.budget_end)
@@ -371,6 +437,13 @@ impl Model {
                 rule!(may_follow(*from, *to), "phases follow the contract", "{id}: {from} -> {to}");
             }
         }
+        if from != to && *from == State::Failed && *to != State::Stopped {
+            let early = replica.retry_at.filter(|at| *at > now);
+            rule!(early.is_none(), "no restart before its wait is over", "{id} is tried again {early:?}");
+        }
+        if *to != State::Failed {
+            replica.retry_at = None;
+        }
         replica.state = Some(*to);
         replica.watches_gates = matches!(reason, Reason::GateTimedOut { .. });
         if let Reason::Restarting { wait, .. } = reason {
@@ -384,18 +457,13 @@ impl Model {
             );
             replica.backoff_until = Some(now + *wait).filter(|_| *to == State::Backoff);
         }
-        if let (Reason::GaveUp { .. }, Some(limit), Some(last)) =
-            (reason, config.restart.give_up, replica.failures.last())
-        {
-            let count = replica.failures.iter().filter(|it| last.since(**it) <= limit.within).count();
-            rule!(count >= limit.failures as usize, "it gives up only at the limit", "{id} after {count}");
-        }
         let spawn = replica.spawn;
         if let Some(it) = spawn.and_then(|spawn| self.spawns.get_mut(&spawn)) {
             it.condemned |= *to == State::Stopping && matches!(reason, Reason::ProbeFailed { .. });
             let there = it.course != Course::Gone;
             if to.phase() == Phase::Terminated && there {
                 self.left_behind = true;
+                it.lost = true;
                 let lost = it.killed_at.is_some_and(|killed_at| now.since(killed_at) >= KILL_WAIT);
                 rule!(
                     lost && matches!(reason, Reason::LeftBehind | Reason::GateTimedOut { .. }) || from == to,
@@ -404,6 +472,17 @@ impl Model {
                 );
             }
         }
+        Ok(())
+    }
+
+    fn take_gave_up(&mut self, id: &ReplicaId, now: Moment) -> Result<(), Broken> {
+        self.settle(id, now);
+        let limit = self.config(&id.service).restart.give_up;
+        let Some(replica) = self.replicas.get_mut(id) else { return Ok(()) };
+        let (Some(limit), Some(last)) = (limit, replica.failures.last()) else { return Ok(()) };
+        let count = replica.failures.iter().filter(|it| last.since(**it) <= limit.within).count();
+        rule!(count >= limit.failures as usize, "it gives up only at the limit", "{id} after {count}");
+        replica.retry_at = limit.retry_after.map(|wait| now + wait);
         Ok(())
     }
 

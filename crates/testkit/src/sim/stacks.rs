@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Check, Condition, Gate, GiveUp, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
-    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopPolicy,
+    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
+    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy,
+    StopStep,
 };
 use mainstay_os::fake::Random;
 use mainstay_types::{CommandLine, HostPort, ProbeAction, ServiceName, StackName, StopSignal};
@@ -60,23 +61,49 @@ fn service(random: &mut Random, name: ServiceName, before: &[Service]) -> Servic
         readiness: probe(random),
         liveness: probe(random),
         restart: RestartPolicy { when, backoff: backoff(random), give_up: give_up(random) },
-        stop: StopPolicy::signal(
-            if random.one_in(12) { StopSignal::Kill } else { StopSignal::Term },
-            if random.one_in(10) {
-                Duration::ZERO
-            } else {
-                random.duration(Duration::from_millis(100), Duration::from_secs(10))
-            },
-        ),
+        stop: stop(random),
         log: LogPolicy {
             rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
             max_line_bytes: 1 << 16,
         },
         limits: Limits::default(),
         reload: ReloadPolicy::Rolling,
-        hooks: Hooks::default(),
+        hooks: Hooks {
+            before_start: hook(random, "prepare"),
+            after_ready: hook(random, "announce"),
+            before_stop: hook(random, "leave"),
+            after_exit: hook(random, "clean"),
+        },
         listen: Vec::new(),
     }
+}
+
+fn hook(random: &mut Random, program: &str) -> Option<Hook> {
+    random.one_in(4).then(|| Hook {
+        command: CommandLine { program: program.to_owned(), args: vec![] },
+        timeout: random.duration(Duration::from_millis(1), Duration::from_secs(10)),
+    })
+}
+
+/// One signal most of the time, otherwise a ladder of up to four steps.
+fn stop(random: &mut Random) -> StopPolicy {
+    let grace = if random.one_in(10) {
+        Duration::ZERO
+    } else {
+        random.duration(Duration::from_millis(100), Duration::from_secs(10))
+    };
+    let count = if random.one_in(2) { 1 } else { 1 + random.below(4) };
+    let step = |random: &mut Random, number: u64| {
+        let action = match random.below(12) {
+            0 => StopAction::Signal(StopSignal::Kill),
+            1..5 => StopAction::Command(CommandLine { program: format!("stop-{number}"), args: vec![] }),
+            5..8 => StopAction::Signal(StopSignal::Int),
+            _ => StopAction::Signal(StopSignal::Term),
+        };
+        let wait = (!random.one_in(3)).then(|| random.duration(Duration::ZERO, Duration::from_secs(4)));
+        StopStep { action, wait }
+    };
+    StopPolicy { steps: (0..count).map(|number| step(random, number)).collect(), grace }
 }
 
 fn needs(random: &mut Random, before: &[Service]) -> Vec<Need> {
@@ -138,6 +165,6 @@ fn give_up(random: &mut Random) -> Option<GiveUp> {
     (!random.one_in(4)).then(|| GiveUp {
         failures: 1 + random.below(5) as u32,
         within: random.duration(Duration::from_millis(100), Duration::from_secs(60)),
-        retry_after: None,
+        retry_after: random.one_in(3).then(|| random.duration(Duration::from_millis(1), Duration::from_secs(90))),
     })
 }

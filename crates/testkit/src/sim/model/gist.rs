@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mainstay_config::Service;
+use mainstay_lifecycle::{Purpose, TaskId};
 use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
 
 use super::super::probe;
@@ -29,8 +30,12 @@ struct ReplicaGist {
     /// Those within the window of the last one.
     failures: Vec<Moment>,
     failures_since_command: Vec<Moment>,
+    failed: bool,
+    retry_at: Option<Moment>,
     backoff_until: Option<Moment>,
     watches_gates: bool,
+    /// The last run of each purpose.
+    runs: BTreeMap<Purpose, (TaskId, Moment, Option<Moment>, Option<bool>)>,
 }
 
 #[derive(Debug)]
@@ -38,8 +43,14 @@ struct ReplicaGist {
 struct SpawnGist {
     spawn: SpawnId,
     course: Course,
-    signalled_at: Option<Moment>,
+    ran: bool,
+    kill_by: Option<Moment>,
+    steps: usize,
+    next_step_at: Option<Moment>,
     killed_at: Option<Moment>,
+    lost: bool,
+    greeted: bool,
+    closed: bool,
     ended_unasked: Option<Exit>,
     condemned: bool,
     forgiven: bool,
@@ -67,8 +78,16 @@ impl Model {
                 spawn,
                 failures: recent(&replica.failures),
                 failures_since_command: recent(&replica.failures_since_command),
+                failed: replica.failed,
+                retry_at: replica.retry_at,
                 backoff_until: replica.backoff_until,
                 watches_gates: replica.watches_gates,
+                runs: self
+                    .runs
+                    .iter()
+                    .filter(|(_, run)| run.replica == *id)
+                    .map(|(task, run)| (run.purpose, (*task, run.begun_at, run.ended_at, run.passed)))
+                    .collect(),
             };
             (id.clone(), gist)
         });
@@ -97,8 +116,14 @@ impl Spawn {
         SpawnGist {
             spawn,
             course: self.course,
-            signalled_at: self.signalled_at.filter(|_| !gone),
+            ran: self.ran,
+            kill_by: self.kill_by.filter(|_| !gone),
+            steps: if gone { 0 } else { self.steps },
+            next_step_at: self.next_step_at.filter(|_| !gone),
             killed_at: self.killed_at.filter(|_| !gone),
+            lost: self.lost,
+            greeted: self.greeted,
+            closed: self.closed,
             ended_unasked: self.ended_unasked,
             condemned: self.condemned,
             forgiven: self.forgiven,

@@ -1,6 +1,7 @@
 //! One start as it was observed, and what follows from its history alone.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use mainstay_config::{Kind, Service};
 use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, State};
@@ -12,9 +13,24 @@ use super::super::probe;
 pub(super) struct Spawn {
     pub(super) replica: ReplicaId,
     pub(super) course: Course,
-    pub(super) signalled_at: Option<Moment>,
+    /// Its program ran.
+    pub(super) ran: bool,
+    /// When its stop began, and when it has to be killed for it.
+    pub(super) asked_at: Option<Moment>,
+    pub(super) kill_by: Option<Moment>,
+    /// Steps of its stop so far, and when the next one is due.
+    pub(super) steps: usize,
+    pub(super) next_step_at: Option<Moment>,
     pub(super) killed_at: Option<Moment>,
-    /// Set when it ended by itself: neither signalled nor killed before.
+    /// It was gone while there was time for its `after_exit`.
+    pub(super) gone_in_time: bool,
+    /// Its replica went on without waiting for its end.
+    pub(super) lost: bool,
+    /// `after_ready` was run.
+    pub(super) greeted: bool,
+    /// `after_exit` was run.
+    pub(super) closed: bool,
+    /// Set when it ended by itself: neither asked nor killed before.
     pub(super) ended_unasked: Option<Exit>,
     /// A probe condemned it.
     pub(super) condemned: bool,
@@ -39,7 +55,14 @@ impl Spawn {
     }
 
     pub(super) fn is_asked(&self) -> bool {
-        self.signalled_at.is_some() || self.killed_at.is_some()
+        self.asked_at.is_some() || self.killed_at.is_some()
+    }
+
+    pub(super) fn begin_asking(&mut self, now: Moment, grace: Duration) {
+        if self.asked_at.is_none() {
+            self.asked_at = Some(now);
+            self.kill_by = Some(now + grace);
+        }
     }
 
     pub(super) fn has_started(&self, service: &Service) -> bool {

@@ -1,7 +1,7 @@
 //! The rules that hold after every event, whatever it was.
 
 use mainstay_config::{Gate, Service};
-use mainstay_lifecycle::KILL_WAIT;
+use mainstay_lifecycle::{KILL_WAIT, Purpose};
 use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, State};
 
 use super::super::{Subject, probe};
@@ -39,6 +39,7 @@ impl Model {
                 "the stack's ended at {bound:?}"
             );
         }
+        self.check_runs(now)?;
         let asking = self.last_check.values().any(|check| self.checks[check].passed.is_none());
         let lost = self.spawns.values().any(|it| it.course != Course::Gone);
         let settled = machine.is_settled();
@@ -87,14 +88,25 @@ impl Model {
             (None, _) | (Some(_), true) => {
                 let fits = match state {
                     State::Waiting | State::Backoff => wanted,
-                    State::Stopping => lost,
+                    State::Stopping => lost || self.awaited(id, now).next().is_some(),
                     State::Stopped | State::Completed | State::Failed => true,
-                    State::Starting | State::Ready | State::Unready => false,
+                    // Its before_start runs; one that is to stop may have to wait for its turn.
+                    State::Starting => {
+                        let mut runs = self.awaited(id, now);
+                        runs.any(|run| run.purpose == Purpose::BeforeStart && run.ended_at.is_none())
+                            && (wanted || self.ends_before(&service.name).is_some())
+                    }
+                    State::Ready | State::Unready => false,
                 };
                 rule!(fits, "a state is what was observed", "{id} is {state}, and has no tree");
             }
         }
-        let waits = spawn.is_none() && wanted && (state == State::Waiting || replica.watches_gates);
+        let overdue = replica.retry_at.filter(|at| state == State::Failed && now > *at + self.late);
+        rule!(overdue.is_none(), "a service that gave up is tried again in time", "{id}: {overdue:?}");
+        let waits = spawn.is_none()
+            && wanted
+            && (state == State::Waiting || replica.watches_gates)
+            && self.awaited(id, now).next().is_none();
         if waits && gates(service).all(|(needed, is)| self.holds(needed, is)) {
             let mut outside =
                 (0..service.needs.len()).filter(|need| matches!(service.needs[*need].gate, Gate::Outside(_)));
@@ -144,10 +156,10 @@ impl Model {
                 rule!(now <= bound, "a startup ends in time", "{id} should have been up at {bound:?}");
             }
         }
-        let grace_end = it.signalled_at.map(|moment| moment + service.stop.grace);
+        let grace_end = it.kill_by;
         let budget_end = self.end.map(|end| end.budget_end);
         let kill_by = match (grace_end, budget_end) {
-            (Some(grace), Some(budget)) => Some(grace.min(budget.max(it.signalled_at.unwrap_or(budget)))),
+            (Some(grace), Some(budget)) => Some(grace.min(budget.max(it.asked_at.unwrap_or(budget)))),
             (Some(moment), None) | (None, Some(moment)) => Some(moment),
             (None, None) => None,
         };
