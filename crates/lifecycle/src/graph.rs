@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mainstay_config::{Condition, Gate, Stack};
 
+use crate::machine::is_kept;
+
 /// One gate between two services, seen from the service that is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Dependent {
@@ -27,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) outside: Vec<usize>,
     /// Number of gates on services.
     pub(crate) service_gates: u32,
+    /// Whether any of its gates is kept while it runs.
+    pub(crate) keeps: bool,
 }
 
 /// The gates of one stack.
@@ -45,6 +49,7 @@ impl Graph {
             stack.services.iter().enumerate().map(|(index, service)| (service.name.clone(), index)).collect();
         let mut nodes = vec![Node::default(); stack.services.len()];
         for (index, service) in stack.services.iter().enumerate() {
+            nodes[index].keeps = service.needs.iter().any(is_kept);
             for (place, need) in service.needs.iter().enumerate() {
                 match &need.gate {
                     Gate::Outside(_) => nodes[index].outside.push(place),
@@ -63,6 +68,14 @@ impl Graph {
         }
         let longest_stop = longest_stop(stack, &nodes);
         Self { nodes, names, longest_stop }
+    }
+
+    /// The services that stop when this one does: those whose `ready` or `started` gate it would shut.
+    pub(crate) fn followers(&self, service: usize) -> impl Iterator<Item = usize> {
+        self.nodes[service].dependents.iter().filter_map(|dependent| match dependent.is {
+            Condition::Ready | Condition::Started => Some(dependent.service),
+            Condition::Completed => None,
+        })
     }
 
     pub(crate) fn index(&self, name: &str) -> Option<usize> {

@@ -17,11 +17,11 @@ mod view;
 
 pub use effect::{Effect, GateCheckId, Purpose, TaskId};
 pub use event::{Command, Event};
-pub use machine::{DeadlineReason, KILL_WAIT, StackMachine};
+pub use machine::{DeadlineReason, KILL_WAIT, ReloadId, StackMachine};
 pub use random::SplitMix64;
 pub use reason::Reason;
 pub use record::Record;
-pub use view::{Blocker, ReplicaView, ServiceView, Wanted};
+pub use view::{Blocker, ReloadView, ReplicaView, ServiceView, Wanted};
 
 #[cfg(test)]
 mod tests;

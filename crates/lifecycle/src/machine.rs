@@ -24,12 +24,17 @@
 //! Work per event is in proportion to what the event changes: each service counts its shut gates and the dependents
 //! that still hold up its stop, and a change pushes exactly the services it concerns to a queue.
 
+mod apply;
 mod commands;
+#[cfg(test)]
+mod consistency;
 mod gates;
 mod hooks;
+mod keeping;
 mod ladder;
 mod probing;
 mod processes;
+mod rolling;
 mod stopping;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -42,7 +47,12 @@ use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, SpawnId, State};
 use crate::graph::Graph;
 use crate::replica::{Actual, Outlook, Replica};
 use crate::{Effect, Event, GateCheckId, Reason, Record, SplitMix64, TaskId, Wanted};
+use apply::Pending;
 use gates::GateWait;
+use keeping::Keeping;
+pub(crate) use keeping::is_kept;
+pub use rolling::ReloadId;
+pub(crate) use rolling::Reloading;
 
 /// How long after a kill the news of its end may take before the tree counts as left behind. A kill cannot be
 /// refused, but a process in an uninterruptible wait (a dead network file system, say) ends only when that does; five
@@ -84,6 +94,7 @@ struct At {
 enum Key {
     Replica(At),
     Gates(usize),
+    Keeping(usize),
     Stack,
 }
 
@@ -121,6 +132,12 @@ pub(crate) struct Slot {
     pub(crate) wait: Option<GateWait>,
     /// As it stands in the index of deadlines.
     wait_deadline: Option<(Moment, DeadlineReason)>,
+    /// While it runs and has gates that are kept.
+    keeping: Option<Keeping>,
+    /// Its last reload.
+    pub(crate) reload: Option<Reloading>,
+    /// So many of its replicas, the last ones, are stopped for good because a changed file has fewer.
+    retired: usize,
     /// Whether it is in the queue.
     queued: bool,
 }
@@ -142,6 +159,8 @@ pub struct StackMachine {
     spawns: BTreeMap<SpawnId, At>,
     /// Checks of outside gates in flight: the service and the place in its `outside` list.
     checks: BTreeMap<GateCheckId, (usize, usize)>,
+    /// Checks of kept gates in flight, by service.
+    kept_checks: BTreeMap<GateCheckId, usize>,
     /// Commands around a service's life that were not answered yet.
     tasks: BTreeMap<TaskId, hooks::Task>,
     deadlines: BTreeSet<(Moment, Key)>,
@@ -149,7 +168,10 @@ pub struct StackMachine {
     random: SplitMix64,
     next_spawn: u64,
     next_check: u64,
+    next_reload: u64,
     next_task: u64,
+    /// A changed file that does not count yet.
+    pending: Option<Pending>,
     course: Course,
     /// Replicas that are not terminated.
     active: usize,
@@ -170,24 +192,7 @@ impl StackMachine {
             .services
             .iter()
             .zip(&graph.nodes)
-            .map(|(service, node)| {
-                let mut counts = [0; State::ALL.len()];
-                counts[State::Stopped as usize] = service.replicas;
-                Slot {
-                    wanted: Wanted::Down,
-                    down_reason: Reason::NotWanted,
-                    replicas: (0..service.replicas).map(|_| Replica::new()).collect(),
-                    counts,
-                    launching: 0,
-                    holds: Holds::default(),
-                    shut_gates: node.service_gates,
-                    blockers: 0,
-                    blocks: false,
-                    wait: None,
-                    wait_deadline: None,
-                    queued: false,
-                }
-            })
+            .map(|(service, node)| Slot::new(service.replicas, node.service_gates))
             .collect();
         Self {
             stack,
@@ -195,13 +200,16 @@ impl StackMachine {
             slots,
             spawns: BTreeMap::new(),
             checks: BTreeMap::new(),
+            kept_checks: BTreeMap::new(),
             tasks: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             queue: VecDeque::new(),
             random: SplitMix64::new(seed),
             next_spawn: 1,
             next_check: 1,
+            next_reload: 1,
             next_task: 1,
+            pending: None,
             course: Course::Idle,
             active: 0,
             initializing: 0,
@@ -225,12 +233,14 @@ impl StackMachine {
             Event::TreeEnded { spawn } => self.on_tree_ended(spawn),
             Event::ProbeAnswered { spawn, kind, outcome } => self.on_probe_answered(spawn, kind, outcome),
             Event::GateAnswered { check, outcome } => self.on_gate_answered(check, outcome),
+            Event::Notified { spawn, what } => self.on_notified(spawn, what),
+            Event::MainChanged { spawn, pid } => self.on_main_changed(spawn, pid),
+            Event::LogMatched { spawn, kind, line } => self.on_log_matched(spawn, kind, line),
             Event::RunEnded { task, outcome } => self.on_run_ended(task, outcome),
-            Event::Notified { .. }
-            | Event::MainChanged { .. }
-            | Event::LogMatched { .. }
-            | Event::Apply(_) => {}
+            Event::Apply(stack) => self.on_apply(stack),
         }
+        self.advance_queued();
+        self.advance_change();
         self.advance_queued();
         self.advance_course();
         std::mem::take(&mut self.out)
@@ -243,6 +253,7 @@ impl StackMachine {
         let reason = match key {
             Key::Replica(at) => self.replica(*at).deadline.map(|(_, reason)| reason)?,
             Key::Gates(service) => self.slots[*service].wait_deadline.map(|(_, reason)| reason)?,
+            Key::Keeping(service) => self.slots[*service].keeping.as_ref()?.next_deadline()?.1,
             Key::Stack => DeadlineReason::StopBudget,
         };
         Some((*moment, reason))
@@ -316,6 +327,7 @@ impl StackMachine {
             match key {
                 Key::Replica(at) => self.tick_replica(at),
                 Key::Gates(service) => self.enqueue(service),
+                Key::Keeping(service) => self.tick_keeping(service),
                 Key::Stack => self.end_budget(),
             }
         }
@@ -370,8 +382,15 @@ impl StackMachine {
         while let Some(service) = self.queue.pop_front() {
             self.slots[service].queued = false;
             match self.slots[service].wanted {
-                Wanted::Up => self.advance_gates(service),
-                Wanted::Down => self.advance_stop(service),
+                Wanted::Up => {
+                    self.advance_gates(service);
+                    self.advance_keeping(service);
+                    self.advance_roll(service);
+                }
+                Wanted::Down => {
+                    self.end_roll(service, Err("it is being stopped".to_owned()));
+                    self.advance_stop(service);
+                }
             }
         }
     }
@@ -414,6 +433,12 @@ impl StackMachine {
         }
         self.reindex(at);
         self.refresh(at.service);
+        if self.slots[at.service].reload.as_ref().is_some_and(|reload| reload.outcome.is_none()) {
+            if !matches!(self.replica(at).actual, Actual::Running(_)) {
+                self.end_reload_command(at);
+            }
+            self.enqueue(at.service);
+        }
     }
 
     /// Tells the timeline of something new that leaves the state as it is, and is the reason for it from here on.
@@ -443,12 +468,13 @@ impl StackMachine {
                     (true, false) => other.shut_gates += 1,
                     (false, false) | (true, true) => continue,
                 }
-                if other.wait.is_some() {
+                if other.wait.is_some() || other.keeping.is_some() {
                     self.enqueue(dependent.service);
                 }
             }
         }
         self.refresh_blocks(service);
+        self.refresh_keeping(service);
     }
 
     /// Counts this service among the blockers of what it needs, or no longer. One that is down itself blocks as long
@@ -494,6 +520,9 @@ impl StackMachine {
     fn launch(&mut self, at: At, reason: Reason) {
         let spawn = SpawnId(self.next_spawn);
         self.next_spawn += 1;
+        let replica = self.replica_mut(at);
+        replica.status_text = None;
+        replica.early.clear();
         self.spawns.insert(spawn, at);
         let replica = replica_id(&self.stack, at);
         self.out.push(Effect::Launch { replica, spawn });
@@ -501,6 +530,12 @@ impl StackMachine {
     }
 
     // ---- small things ----
+
+    /// What is wanted of this replica: it may be stopped for good although its service is wanted up.
+    fn wanted_of(&self, at: At) -> Wanted {
+        let slot = &self.slots[at.service];
+        if at.index < slot.kept() { slot.wanted } else { Wanted::Down }
+    }
 
     fn replica(&self, at: At) -> &Replica {
         &self.slots[at.service].replicas[at.index]
@@ -533,6 +568,34 @@ fn probe_of(service: &Service, kind: ProbeKind) -> Option<&mainstay_config::Prob
 }
 
 impl Slot {
+    /// Nothing was ever asked of it.
+    fn new(replicas: u32, shut_gates: u32) -> Self {
+        let mut counts = [0; State::ALL.len()];
+        counts[State::Stopped as usize] = replicas;
+        Self {
+            wanted: Wanted::Down,
+            down_reason: Reason::NotWanted,
+            replicas: (0..replicas).map(|_| Replica::new()).collect(),
+            counts,
+            launching: 0,
+            holds: Holds::default(),
+            shut_gates,
+            blockers: 0,
+            blocks: false,
+            wait: None,
+            wait_deadline: None,
+            keeping: None,
+            reload: None,
+            retired: 0,
+            queued: false,
+        }
+    }
+
+    /// So many of its replicas are there to stay.
+    fn kept(&self) -> usize {
+        self.replicas.len() - self.retired
+    }
+
     fn count(&self, state: State) -> u32 {
         self.counts[state as usize]
     }
@@ -543,12 +606,31 @@ impl Slot {
         self.counts.iter().sum::<u32>() - terminated.iter().map(|state| self.count(*state)).sum::<u32>()
     }
 
+    /// The counts that [`StackMachine::shift`] keeps in step otherwise.
+    fn recount(&mut self) {
+        (self.counts, self.launching) = self.count_replicas(self.replicas.len());
+        self.holds = self.compute_holds();
+    }
+
+    /// The first `upto` replicas by state, and those whose launch is in flight.
+    fn count_replicas(&self, upto: usize) -> ([u32; State::ALL.len()], u32) {
+        let mut counts = [0; State::ALL.len()];
+        let mut launching = 0;
+        for replica in &self.replicas[..upto] {
+            counts[replica.actual.state() as usize] += 1;
+            let launches = matches!(replica.actual, Actual::Preparing { .. } | Actual::Launching { .. });
+            launching += u32::from(launches);
+        }
+        (counts, launching)
+    }
+
     fn compute_holds(&self) -> Holds {
-        let all: u32 = self.counts.iter().sum();
-        let completed = self.count(State::Completed);
-        let ready = self.count(State::Ready) + completed;
-        let running = self.count(State::Starting) - self.launching + self.count(State::Unready);
-        Holds { ready: ready == all, started: ready + running == all, completed: completed == all }
+        if self.retired > 0 {
+            // Those that go are not missed by anybody.
+            let (counts, launching) = self.count_replicas(self.kept());
+            return Holds::new(counts, launching);
+        }
+        Holds::new(self.counts, self.launching)
     }
 
     /// The state of the service: stopping if any replica is, failed if any has, then the least advanced of those
@@ -570,6 +652,15 @@ impl Slot {
 }
 
 impl Holds {
+    fn new(counts: [u32; State::ALL.len()], launching: u32) -> Self {
+        let count = |state: State| counts[state as usize];
+        let all: u32 = counts.iter().sum();
+        let completed = count(State::Completed);
+        let ready = count(State::Ready) + completed;
+        let running = count(State::Starting) - launching + count(State::Unready);
+        Self { ready: ready == all, started: ready + running == all, completed: completed == all }
+    }
+
     fn of(self, condition: Condition) -> bool {
         match condition {
             Condition::Ready => self.ready,

@@ -6,11 +6,15 @@
 //! <https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/>). Because early checks
 //! come faster than the file says, failures before the first pass are counted by time: the verdict is bad only when
 //! `initial_delay + failure_threshold * period` have passed since the launch, as if asked once a period.
+//!
+//! A probe that goes by what the program says (`log`, `notify`, a readiness descriptor) is never asked. Startup has the
+//! same budget to say so, readiness has no limit, and a `notify` liveness is a watchdog: heard again and again, each
+//! time within `failure_threshold * period` or the interval the program has set itself.
 
 use std::time::Duration;
 
-use mainstay_config::Probe;
-use mainstay_types::{Moment, ProbeFailure, ProbeKind, ProbeOutcome};
+use mainstay_config::{Check, Probe};
+use mainstay_types::{Moment, ProbeFailure, ProbeKind, ProbeOutcome, format_duration};
 
 /// Distance of the first two checks of a program that is not ready yet: short against what a person notices, long
 /// against what a check costs.
@@ -20,6 +24,7 @@ const EARLY: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub(crate) struct Track {
     pub(crate) kind: ProbeKind,
+    check: Check,
     asking: Asking,
     /// Distance to the next check, from the start of the last one.
     interval: Duration,
@@ -37,8 +42,11 @@ pub(crate) struct Track {
 enum Asking {
     /// The next check is due then.
     Due(Moment),
-    /// A check is in flight.
-    InFlight { since: Moment },
+    /// A check is in flight; the answer to a stale one, asked as an older file said, does not count.
+    InFlight { since: Moment, stale: bool },
+    /// Never asked: the program says it, by `until` if there is one, counted from `since`. A watchdog is heard anew
+    /// every `interval`.
+    Told { since: Moment, until: Option<Moment>, interval: Option<Duration> },
 }
 
 /// What an answer changed.
@@ -59,9 +67,24 @@ impl Track {
             ProbeKind::Liveness => probe.period,
         };
         let budget = probe.period.saturating_mul(probe.failure_threshold);
+        let first = launched_at + probe.initial_delay;
+        let asking = match (&probe.check, kind) {
+            (Check::Ask(_), _) => Asking::Due(first),
+            (Check::Log(_) | Check::Notify | Check::NotifyFd(_), ProbeKind::Startup) => {
+                Asking::Told { since: launched_at, until: Some(first + budget), interval: None }
+            }
+            (Check::Log(_) | Check::Notify | Check::NotifyFd(_), ProbeKind::Readiness)
+            | (Check::Log(_) | Check::NotifyFd(_), ProbeKind::Liveness) => {
+                Asking::Told { since: launched_at, until: None, interval: None }
+            }
+            (Check::Notify, ProbeKind::Liveness) => {
+                Asking::Told { since: first, until: Some(first + budget), interval: Some(budget) }
+            }
+        };
         Self {
             kind,
-            asking: Asking::Due(launched_at + probe.initial_delay),
+            check: probe.check.clone(),
+            asking,
             interval,
             passes: 0,
             failures: 0,
@@ -73,15 +96,44 @@ impl Track {
 
     /// Lets a probe begin that was held back: its time counts from here.
     pub(crate) fn begin(&mut self, probe: &Probe, now: Moment) {
-        if let Asking::Due(next) = self.asking {
-            let first = next.max(now);
-            self.asking = Asking::Due(first);
-            self.budget_end = first + probe.period.saturating_mul(probe.failure_threshold);
+        match &mut self.asking {
+            Asking::Due(next) => {
+                let first = (*next).max(now);
+                *next = first;
+                self.budget_end = first + probe.period.saturating_mul(probe.failure_threshold);
+            }
+            Asking::Told { since, until, interval: Some(interval) } => {
+                *since = (*since).max(now);
+                *until = Some(*since + *interval);
+            }
+            Asking::Told { interval: None, .. } | Asking::InFlight { .. } => {}
         }
     }
 
-    /// When there is something to do: the next check, or the end of the budget of a startup that never passed.
-    /// `None` while an answer is awaited (a probe's timeout bounds that).
+    /// Goes on as a newer file says, from here on: an asked probe begins anew (what is in flight does not count), one
+    /// that the program answers keeps what it said.
+    pub(crate) fn replace(&mut self, probe: &Probe, now: Moment) {
+        let mut fresh = Self::new(self.kind, &Probe { initial_delay: Duration::ZERO, ..probe.clone() }, now);
+        match (&self.asking, &mut fresh.asking) {
+            (Asking::InFlight { .. }, Asking::Due(_)) => {
+                fresh.asking = Asking::InFlight { since: now, stale: true };
+            }
+            (Asking::Told { .. }, Asking::Told { until, .. }) => {
+                fresh.verdict = self.verdict;
+                fresh.last_failure = self.last_failure.take();
+                if self.kind == ProbeKind::Startup && self.verdict == Some(true) {
+                    *until = None;
+                }
+            }
+            (Asking::Due(_), _)
+            | (Asking::Told { .. }, Asking::Due(_) | Asking::InFlight { .. })
+            | (Asking::InFlight { .. }, Asking::Told { .. } | Asking::InFlight { .. }) => {}
+        }
+        *self = fresh;
+    }
+
+    /// When there is something to do: the next check, or the end of the budget of a startup that never passed, or of a
+    /// watchdog. `None` while an answer is awaited (a probe's timeout bounds that).
     pub(crate) fn deadline(&self) -> Option<Moment> {
         match self.asking {
             Asking::InFlight { .. } => None,
@@ -89,6 +141,7 @@ impl Track {
                 Some(next.min(self.budget_end))
             }
             Asking::Due(next) => Some(next),
+            Asking::Told { until, .. } => until,
         }
     }
 
@@ -96,26 +149,107 @@ impl Track {
     pub(crate) fn ask(&mut self, now: Moment) -> bool {
         match self.asking {
             Asking::Due(next) if next <= now => {
-                self.asking = Asking::InFlight { since: now };
+                self.asking = Asking::InFlight { since: now, stale: false };
                 true
             }
-            Asking::Due(_) | Asking::InFlight { .. } => false,
+            Asking::Due(_) | Asking::InFlight { .. } | Asking::Told { .. } => false,
         }
     }
 
-    /// A startup probe whose time is up between two checks.
+    /// A startup probe whose time is up between two checks, or a program that has not said in time what it should.
     pub(crate) fn expire(&mut self, now: Moment) -> Change {
         match self.asking {
+            Asking::Told { since, until: Some(until), .. } if until <= now => {
+                let within = format_duration(until.since(since));
+                self.fail_told(match (&self.check, self.kind) {
+                    (Check::Notify, ProbeKind::Liveness) => format!("no WATCHDOG=1 within {within}"),
+                    (Check::Notify, _) => format!("no READY=1 (sd_notify) within {within}"),
+                    (Check::NotifyFd(number), _) => {
+                        format!("no newline on its descriptor {number} within {within}")
+                    }
+                    (Check::Log(pattern), _) => format!("no line that matches /{pattern}/ within {within}"),
+                    (Check::Ask(_), _) => format!("no answer within {within}"),
+                })
+            }
             Asking::Due(_) if self.counts_by_time() && self.failures > 0 && now >= self.budget_end => {
                 self.decide_failed()
             }
-            Asking::Due(_) | Asking::InFlight { .. } => Change::None,
+            Asking::Due(_) | Asking::InFlight { .. } | Asking::Told { .. } => Change::None,
         }
+    }
+
+    /// Whether the program answers this probe itself, in this way.
+    pub(crate) fn goes_by(&self, way: impl Fn(&Check) -> bool) -> bool {
+        way(&self.check)
+    }
+
+    /// The program has said it.
+    pub(crate) fn tell(&mut self, now: Moment) -> Change {
+        let Asking::Told { since, until, interval } = &mut self.asking else { return Change::None };
+        match interval {
+            Some(interval) => {
+                *since = now;
+                *until = Some(now + *interval);
+            }
+            // What it has said once cannot run out any more; a watchdog that was turned off stays so.
+            None => *until = None,
+        }
+        if self.verdict.replace(true) == Some(true) { Change::None } else { Change::Passed }
+    }
+
+    /// The program has taken it back, or asks to be condemned.
+    pub(crate) fn fail_told(&mut self, why: String) -> Change {
+        let Asking::Told { until, .. } = &mut self.asking else { return Change::None };
+        *until = None;
+        self.verdict = Some(false);
+        self.last_failure = Some(ProbeFailure::NotSaid(why));
+        self.decide_failed()
+    }
+
+    /// The program sets its own watchdog interval, counted from here; zero turns the watchdog off.
+    pub(crate) fn set_interval(&mut self, wanted: Duration, now: Moment) {
+        let Asking::Told { since, until, interval } = &mut self.asking else { return };
+        *interval = Some(wanted).filter(|wanted| !wanted.is_zero());
+        *since = now;
+        *until = interval.map(|interval| now + interval);
+    }
+
+    /// A start-up takes until then at least.
+    pub(crate) fn extend(&mut self, until_least: Moment) {
+        if self.kind == ProbeKind::Startup {
+            self.budget_end = self.budget_end.max(until_least);
+            if let Asking::Told { until: Some(until), .. } = &mut self.asking {
+                *until = (*until).max(until_least);
+            }
+        }
+    }
+
+    /// It has passed, and is not looked at again.
+    pub(crate) const fn settle(&mut self) {
+        self.verdict = Some(true);
+    }
+
+    /// What a start waits to be told, in words.
+    pub(crate) fn awaited(&self) -> Option<String> {
+        let Asking::Told { .. } = self.asking else { return None };
+        if self.verdict.is_some() || self.kind == ProbeKind::Liveness {
+            return None;
+        }
+        Some(match &self.check {
+            Check::Notify => "its READY=1 (sd_notify)".to_owned(),
+            Check::NotifyFd(number) => format!("a newline on its descriptor {number}"),
+            Check::Log(pattern) => format!("a line that matches /{pattern}/"),
+            Check::Ask(_) => return None,
+        })
     }
 
     /// Takes an answer; one that nobody waits for changes nothing.
     pub(crate) fn answer(&mut self, probe: &Probe, outcome: ProbeOutcome, now: Moment) -> Change {
-        let Asking::InFlight { since } = self.asking else { return Change::None };
+        let Asking::InFlight { since, stale } = self.asking else { return Change::None };
+        if stale {
+            self.asking = Asking::Due(now);
+            return Change::None;
+        }
         let change = match outcome {
             ProbeOutcome::Passed(_) => {
                 self.failures = 0;

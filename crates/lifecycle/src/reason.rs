@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use mainstay_config::StopAction;
+use mainstay_config::{Lose, StopAction};
 use mainstay_types::{Exit, LaunchFailure, ProbeFailure, ProbeKind, ServiceName, State, format_duration};
 
 use crate::Purpose;
@@ -46,6 +46,13 @@ pub enum Reason {
     GatesOpen,
     /// The program runs, and no probe says more.
     Running,
+    /// The program runs, and has yet to say that it has come so far.
+    Awaits {
+        /// Which probe goes by it.
+        kind: ProbeKind,
+        /// What it has to say.
+        what: String,
+    },
     /// A probe passed.
     ProbePassed {
         /// Which.
@@ -57,7 +64,7 @@ pub enum Reason {
     ProbeFailed {
         /// Which.
         kind: ProbeKind,
-        /// Failures in a row.
+        /// Failures in a row; 0 for a probe that is never asked, where the answer says it all.
         failures: u32,
         /// The last answer.
         answer: ProbeFailure,
@@ -115,6 +122,28 @@ pub enum Reason {
     StopRequested,
     /// Somebody asked for a restart.
     RestartRequested,
+    /// A gate that is kept no longer holds.
+    GateLost {
+        /// The gate in words.
+        gate: String,
+        /// The answer that decided.
+        answer: String,
+        /// What follows.
+        lose: Lose,
+    },
+    /// A gate that was lost holds again, so the service is restarted.
+    GateBack {
+        /// The gate in words.
+        gate: String,
+    },
+    /// Its service reloads by a rolling restart, and it is its turn.
+    RollingRestart,
+    /// It is stopped, and started again with what a changed file says.
+    ConfigChanged,
+    /// A changed file no longer has its service.
+    Removed,
+    /// A changed file has fewer replicas of its service.
+    Retired,
     /// A service it depends on is being stopped.
     DependencyStops(ServiceName),
     /// A step of its stop was taken.
@@ -160,6 +189,8 @@ impl fmt::Display for Reason {
             Self::GatesOpen => f.write_str("everything it needs is there"),
             Self::Running => f.write_str("its program runs"),
             Self::ProbePassed { kind, answer } => write!(f, "{kind} probe passed: {answer}"),
+            Self::Awaits { what, .. } => write!(f, "waiting for {what}"),
+            Self::ProbeFailed { kind, failures: 0, answer } => write!(f, "{kind} probe failed: {answer}"),
             Self::ProbeFailed { kind, failures, answer } => {
                 write!(f, "{kind} probe failed {}: {answer}", count(*failures, "time", "times"))
             }
@@ -203,6 +234,17 @@ impl fmt::Display for Reason {
             Self::NotRestarted(cause) => write!(f, "{cause}; its restart policy does not start it again"),
             Self::StopRequested => f.write_str("stop requested"),
             Self::RestartRequested => f.write_str("restart requested"),
+            Self::RollingRestart => f.write_str("rolling restart"),
+            Self::ConfigChanged => f.write_str("its configuration has changed"),
+            Self::Removed => f.write_str("it is no longer in the file"),
+            Self::Retired => f.write_str("the file has fewer replicas now"),
+            Self::GateLost { gate, answer, lose: Lose::Ignore | Lose::Stop } => {
+                write!(f, "lost {gate}: {answer}")
+            }
+            Self::GateLost { gate, answer, lose: Lose::Restart } => {
+                write!(f, "lost {gate}: {answer}; restarts when it is back")
+            }
+            Self::GateBack { gate } => write!(f, "{gate} is back"),
             Self::DependencyStops(service) => write!(f, "{service}, which it needs, is being stopped"),
             Self::Asked { failed, step, wait } => {
                 if let Some(failed) = failed {

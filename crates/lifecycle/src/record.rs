@@ -54,7 +54,7 @@ pub enum Record {
         /// The answer that decided.
         answer: String,
     },
-    /// An outside gate opened, or what keeps it shut changed.
+    /// An outside gate opened, or what keeps it shut changed; or a gate that is kept was lost, or is back.
     Gate {
         /// Whose gate.
         service: ServiceName,
@@ -64,7 +64,7 @@ pub enum Record {
         open: bool,
         /// The answer that decided.
         answer: String,
-        /// Checks so far in this wait.
+        /// Checks so far in this wait or, of a kept gate, of this run; 0 for a gate on a service.
         tries: u32,
     },
     /// A command around the service's life ended.

@@ -28,7 +28,11 @@ use mainstay_types::{Exit, Moment, ProbeKind, SpawnId, State};
 
 use crate::probe::Track;
 use crate::retry::Tries;
-use crate::{DeadlineReason, Purpose, Reason, TaskId};
+use crate::{DeadlineReason, Event, Purpose, Reason, TaskId};
+
+/// What a program says between its first instruction and the news of its launch is kept, so many facts of it: one
+/// datagram of sd_notify(3) holds two or three. What comes after them is dropped.
+pub(crate) const EARLY_NEWS: usize = 16;
 
 /// One replica of a service.
 #[derive(Clone, Debug)]
@@ -45,6 +49,10 @@ pub(crate) struct Replica {
     pub(crate) again: bool,
     pub(crate) last_exit: Option<(Exit, Moment)>,
     pub(crate) tries: Tries,
+    /// What its program last said about itself.
+    pub(crate) status_text: Option<String>,
+    /// What its program said before the news of its launch; at most [`EARLY_NEWS`].
+    pub(crate) early: Vec<Event>,
     /// A tree that outlived its kill; nothing is launched while it is there.
     pub(crate) held: Option<Held>,
     /// As it stands in the machine's index of deadlines.
@@ -83,6 +91,8 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) launched_at: Moment,
     pub(crate) health: Health,
+    /// Whether it said that it reads its configuration again, and not yet that it has.
+    pub(crate) reloading: bool,
     /// One for each declared probe, startup first.
     pub(crate) tracks: Vec<Track>,
     /// Whether it has been ready, which happens for the first time once.
@@ -165,6 +175,8 @@ pub(crate) enum Then {
     Stop,
     /// It was to be restarted: a fresh start.
     Restart,
+    /// A gate was lost, or is back: it starts when its gates hold. What failed before still counts.
+    Gates,
     /// It ended by itself, or a probe condemned it: the restart policy decides.
     Policy(Ending),
 }
@@ -212,6 +224,8 @@ impl Replica {
             again: false,
             last_exit: None,
             tries: Tries::default(),
+            status_text: None,
+            early: Vec::new(),
             held: None,
             deadline: None,
         }
@@ -324,6 +338,20 @@ impl Stage {
         }
     }
 
+    /// No more force follows before then.
+    pub(crate) fn extend(&mut self, until: Moment) {
+        match self {
+            Self::NotLaunched { kill_at } | Self::BeforeStop { kill_at, .. } => {
+                *kill_at = (*kill_at).max(until)
+            }
+            Self::Asked { kill_at, next_at, .. } => {
+                *kill_at = (*kill_at).max(until);
+                *next_at = (*next_at).max(until);
+            }
+            Self::Killed { .. } => {}
+        }
+    }
+
     /// Brings the kill forward to `end`, if it is later.
     pub(crate) fn cut(&mut self, end: Moment) {
         match self {
@@ -350,7 +378,13 @@ impl Running {
         self.tracks.iter_mut().filter(move |track| (track.kind == ProbeKind::Startup) == holds_back)
     }
 
-    fn startup_holds_back(&self) -> bool {
+    /// What keeps it from being ready, where that is something it has yet to say.
+    pub(crate) fn awaits(&self) -> Option<Reason> {
+        let track = self.active_tracks().find(|track| track.awaited().is_some())?;
+        Some(Reason::Awaits { kind: track.kind, what: track.awaited()? })
+    }
+
+    pub(crate) fn startup_holds_back(&self) -> bool {
         self.tracks.iter().any(|track| track.kind == ProbeKind::Startup && track.verdict != Some(true))
     }
 }

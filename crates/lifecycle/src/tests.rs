@@ -1,14 +1,18 @@
 //! A bench for the machine: builds small stacks, plays events at given times, and says what came out in one line.
 
+mod applying;
 mod exits;
 mod gating;
 mod giving_up;
 mod hooks;
+mod keeping;
 mod ladder;
 mod probes;
 mod properties;
+mod reloads;
 mod scale;
 mod stops;
+mod told;
 mod world;
 
 use std::collections::BTreeMap;
@@ -20,8 +24,8 @@ use mainstay_config::{
     RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
 };
 use mainstay_types::{
-    CommandLine, Exit, HostPort, LaunchFailure, LaunchStep, Moment, ProbeAction, ProbeFailure, ProbeKind,
-    ProbeOutcome, ServiceName, SpawnId, StackName, State, StopSignal, format_duration,
+    CommandLine, Exit, HostPort, LaunchFailure, LaunchStep, Moment, Notification, ProbeAction, ProbeFailure,
+    ProbeKind, ProbeOutcome, ServiceName, SpawnId, StackName, State, StopSignal, format_duration,
 };
 
 use crate::{Command, Effect, Event, GateCheckId, Reason, Record, StackMachine, TaskId};
@@ -116,6 +120,11 @@ pub(crate) fn probe(period: u64, failures: u32) -> Probe {
     }
 }
 
+pub(crate) fn stack(services: Vec<Service>) -> Stack {
+    let name = StackName::parse("test").unwrap();
+    Stack { name, file: "/x".into(), dir: "/".into(), stop_budget: None, services }
+}
+
 pub(crate) fn command(text: &str) -> CommandLine {
     CommandLine { program: text.into(), args: vec![] }
 }
@@ -150,13 +159,7 @@ impl Bench {
     }
 
     pub(crate) fn with_budget(services: Vec<Service>, stop_budget: Option<Duration>) -> Self {
-        let stack = Stack {
-            name: StackName::parse("test").unwrap(),
-            file: "/x".into(),
-            dir: "/".into(),
-            stop_budget,
-            services,
-        };
+        let stack = Stack { stop_budget, ..stack(services) };
         Self { machine: StackMachine::new(Arc::new(stack), 7), now: 0, last: vec![] }
     }
 
@@ -170,11 +173,26 @@ impl Bench {
     /// `check web/0 @1`.
     pub(crate) fn event(&mut self, event: Event) -> Vec<String> {
         self.last = self.machine.handle(event, Moment::after_start(ms(self.now)));
+        self.machine.assert_consistent();
         self.last.iter().filter_map(words).collect()
     }
 
     pub(crate) fn command(&mut self, command: Command) -> Vec<String> {
         self.event(Event::Command(command))
+    }
+
+    pub(crate) fn apply(&mut self, services: Vec<Service>) -> Vec<String> {
+        self.event(Event::Apply(Arc::new(stack(services))))
+    }
+
+    pub(crate) fn says(&mut self, spawn: u64, what: Notification) -> Vec<String> {
+        self.event(Event::Notified { spawn: SpawnId(spawn), what })
+    }
+
+    /// The spawns of a service's replicas, 0 for none.
+    pub(crate) fn spawns(&self, service: &str) -> Vec<u64> {
+        let view = self.machine.service(service).unwrap();
+        view.replicas.iter().map(|replica| replica.spawn.map_or(0, |spawn| spawn.0)).collect()
     }
 
     pub(crate) fn launched(&mut self, spawn: u64) -> Vec<String> {
@@ -248,6 +266,7 @@ impl Bench {
                 return all;
             };
             let effects = self.machine.handle(Event::Tick, moment);
+            self.machine.assert_consistent();
             self.now = u64::try_from(moment.since_start().as_millis()).unwrap();
             all.extend(effects.iter().filter_map(words));
             self.last = effects;

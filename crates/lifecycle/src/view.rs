@@ -4,8 +4,8 @@ use mainstay_config::Kind;
 use mainstay_types::{Exit, Moment, ReplicaId, ServiceName, SpawnId, State};
 
 use crate::Reason;
-use crate::machine::{Slot, StackMachine};
-use crate::replica::{Actual, Replica, Stage};
+use crate::machine::{ReloadId, Slot, StackMachine};
+use crate::replica::{Actual, Health, Replica, Stage};
 
 /// What was asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,8 +30,23 @@ pub struct ServiceView<'a> {
     pub reason: Reason,
     /// What was asked for.
     pub wanted: Wanted,
+    /// Its last reload, under way or done.
+    pub reload: Option<ReloadView>,
     /// By index.
     pub replicas: Vec<ReplicaView>,
+}
+
+/// A reload of a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReloadView {
+    /// Which; a later one is greater. After `Command::Reload` was taken, this is that one.
+    pub id: ReloadId,
+    /// Replicas that have reloaded.
+    pub done: u32,
+    /// Replicas that run, or ran, and are to; 0 when the service was not running.
+    pub of: u32,
+    /// How it went, with the reason of a failure; `None` while it is under way.
+    pub outcome: Option<Result<(), String>>,
 }
 
 /// One replica.
@@ -55,6 +70,8 @@ pub struct ReplicaView {
     pub last_exit: Option<(Exit, Moment)>,
     /// Why it is what it is.
     pub reason: Reason,
+    /// What its program last said about itself (sd_notify's `STATUS=`).
+    pub status_text: Option<String>,
 }
 
 /// A replica whose end a stop waits for.
@@ -113,6 +130,12 @@ impl StackMachine {
             state,
             reason: decider.map_or(Reason::NotWanted, |replica| self.reason_now(index, replica)),
             wanted: slot.wanted,
+            reload: slot.reload.as_ref().map(|reload| ReloadView {
+                id: reload.id,
+                done: reload.done,
+                of: reload.of,
+                outcome: reload.outcome.clone(),
+            }),
             replicas: self.replica_views(index, slot),
         }
     }
@@ -145,6 +168,7 @@ impl StackMachine {
                     restarts: replica.restarts,
                     last_exit: replica.last_exit,
                     reason: self.reason_now(service, replica),
+                    status_text: replica.status_text.clone(),
                 }
             })
             .collect()
@@ -154,6 +178,9 @@ impl StackMachine {
     fn reason_now(&self, service: usize, replica: &Replica) -> Reason {
         match replica.actual {
             Actual::Waiting => self.waiting_reason(service, replica.held.is_some()),
+            Actual::Running(ref running) if running.health == Health::Ready => {
+                self.lost_reason(service).unwrap_or_else(|| replica.reason.clone())
+            }
             Actual::Preparing { .. }
             | Actual::Launching { .. }
             | Actual::Running(_)

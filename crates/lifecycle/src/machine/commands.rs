@@ -1,6 +1,6 @@
 //! Commands: they change what is wanted; what runs follows along the gates.
 
-use mainstay_config::Condition;
+use mainstay_types::ServiceName;
 
 use super::{At, Course, Key, StackMachine};
 use crate::replica::{Actual, Outlook, Then};
@@ -8,10 +8,10 @@ use crate::retry::Tries;
 use crate::{Command, Effect, Reason, Record, Wanted};
 
 impl StackMachine {
-    /// A name that is not there, and anything but a kill after the stack was stopped for good, changes nothing and
-    /// is not recorded.
+    /// A name that is not there, a start, restart or reload of a service that is down for a changed file, and anything
+    /// but a kill after the stack was stopped for good, changes nothing and is not recorded.
     pub(super) fn on_command(&mut self, command: Command) {
-        let named = |machine: &Self, name: &mainstay_types::ServiceName| machine.index(name.as_str());
+        let named = |machine: &Self, name: &ServiceName| machine.index(name.as_str());
         match (&command, self.course) {
             (Command::StartStack, Course::Idle | Course::Up { .. }) => {
                 self.take(command);
@@ -20,7 +20,9 @@ impl StackMachine {
                 self.want_up(&roots, false);
             }
             (Command::Start(name), Course::Idle | Course::Up { .. }) => {
-                let Some(service) = named(self, name) else { return };
+                let Some(service) = named(self, name).filter(|it| !self.is_held_for_change(*it)) else {
+                    return;
+                };
                 self.take(command);
                 self.want_up(&[service], true);
             }
@@ -30,11 +32,19 @@ impl StackMachine {
                 self.want_down(service);
             }
             (Command::Restart(name), Course::Idle | Course::Up { .. }) => {
-                let Some(service) = named(self, name) else { return };
+                let Some(service) = named(self, name).filter(|it| !self.is_held_for_change(*it)) else {
+                    return;
+                };
                 self.take(command);
                 self.restart(service);
             }
-            (Command::Reload(_), Course::Idle | Course::Up { .. }) => return,
+            (Command::Reload(name), Course::Idle | Course::Up { .. }) => {
+                let Some(service) = named(self, name).filter(|it| !self.is_held_for_change(*it)) else {
+                    return;
+                };
+                self.take(command);
+                self.reload(service);
+            }
             (Command::StopStack, Course::Idle | Course::Up { .. }) => {
                 self.take(command);
                 self.stop_stack();
@@ -68,7 +78,7 @@ impl StackMachine {
     }
 
     /// After the first command the timeline knows every replica, those that nobody asked for too.
-    fn announce_rest(&mut self) {
+    pub(super) fn announce_rest(&mut self) {
         if std::mem::replace(&mut self.announced, true) {
             return;
         }
@@ -87,42 +97,54 @@ impl StackMachine {
 
     /// Wants these and all they need. What has completed is done again only where it was named itself.
     fn want_up(&mut self, roots: &[usize], named: bool) {
-        let closure = self.with_dependencies(roots);
+        let mut closure = self.with_dependencies(roots);
+        closure.retain(|service| {
+            // Those come up with the change they are down for.
+            let held = self.is_held_for_change(*service);
+            if held {
+                self.start_after_change(*service);
+            }
+            !held
+        });
         for &service in &closure {
             self.slots[service].wanted = Wanted::Up;
             self.refresh(service);
         }
         for &service in &closure {
-            let rerun = named && roots.contains(&service);
-            for index in 0..self.slots[service].replicas.len() {
-                let at = At { service, index };
-                match &self.replica(at).actual {
-                    Actual::Failed(Outlook::WatchesGates) => {
-                        // Its time of waiting begins anew.
-                        self.end_wait(service);
-                        self.start_fresh(at, Reason::Requested);
-                    }
-                    Actual::Stopped
-                    | Actual::Failed(Outlook::Final | Outlook::AwaitsTree | Outlook::Retries { .. }) => {
-                        self.start_fresh(at, Reason::Requested);
-                    }
-                    Actual::Completed if rerun => self.start_fresh(at, Reason::Requested),
-                    // Already so, or on its way; one that is stopping starts when it has stopped.
-                    Actual::Completed
-                    | Actual::Waiting
-                    | Actual::Preparing { .. }
-                    | Actual::Launching { .. }
-                    | Actual::Running(_)
-                    | Actual::Backoff { .. }
-                    | Actual::Stopping(_)
-                    | Actual::Closing(_) => {}
+            self.start_service(service, named && roots.contains(&service));
+        }
+    }
+
+    /// Starts what has ended, and what has completed where it is done again.
+    pub(super) fn start_service(&mut self, service: usize, rerun: bool) {
+        for index in 0..self.slots[service].kept() {
+            let at = At { service, index };
+            match &self.replica(at).actual {
+                Actual::Failed(Outlook::WatchesGates) => {
+                    // Its time of waiting begins anew.
+                    self.end_wait(service);
+                    self.start_fresh(at, Reason::Requested);
                 }
+                Actual::Stopped
+                | Actual::Failed(Outlook::Final | Outlook::AwaitsTree | Outlook::Retries { .. }) => {
+                    self.start_fresh(at, Reason::Requested);
+                }
+                Actual::Completed if rerun => self.start_fresh(at, Reason::Requested),
+                // Already so, or on its way; one that is stopping starts when it has stopped.
+                Actual::Completed
+                | Actual::Waiting
+                | Actual::Preparing { .. }
+                | Actual::Launching { .. }
+                | Actual::Running(_)
+                | Actual::Backoff { .. }
+                | Actual::Stopping(_)
+                | Actual::Closing(_) => {}
             }
         }
     }
 
     /// The services and all they need, each once, in the order of the file.
-    fn with_dependencies(&self, roots: &[usize]) -> Vec<usize> {
+    pub(super) fn with_dependencies(&self, roots: &[usize]) -> Vec<usize> {
         let mut seen = vec![false; self.slots.len()];
         let mut open = roots.to_vec();
         while let Some(service) = open.pop() {
@@ -142,22 +164,45 @@ impl StackMachine {
         let mut next = 0;
         while let Some((service, _)) = order.get(next) {
             let name = self.stack.services[*service].name.clone();
-            for dependent in &self.graph.nodes[*service].dependents {
-                let follows = match dependent.is {
-                    Condition::Ready | Condition::Started => true,
-                    Condition::Completed => false,
-                };
-                if follows && !std::mem::replace(&mut seen[dependent.service], true) {
-                    order.push((dependent.service, Reason::DependencyStops(name.clone())));
+            for dependent in self.graph.followers(*service) {
+                if !std::mem::replace(&mut seen[dependent], true) {
+                    order.push((dependent, Reason::DependencyStops(name.clone())));
                 }
             }
             next += 1;
         }
+        for (service, _) in &order {
+            self.keep_down_after_change(*service);
+        }
         self.set_down(order);
     }
 
+    /// The services a stop of this one would stop first, each before those it needs; without those that are down.
+    /// Empty for a name that is not there.
+    #[must_use]
+    pub fn would_stop(&self, name: &str) -> Vec<ServiceName> {
+        let Some(root) = self.index(name) else { return Vec::new() };
+        // Depth first, each after its followers; a service is opened once and closed once.
+        let mut seen = vec![false; self.slots.len()];
+        seen[root] = true;
+        let mut path = vec![(root, self.graph.followers(root).collect::<Vec<_>>())];
+        let mut order = Vec::new();
+        while let Some((service, followers)) = path.last_mut() {
+            if let Some(follower) = followers.pop() {
+                if !std::mem::replace(&mut seen[follower], true) {
+                    path.push((follower, self.graph.followers(follower).collect()));
+                }
+            } else {
+                order.push(*service);
+                path.pop();
+            }
+        }
+        order.retain(|service| *service != root && self.slots[*service].active() > 0);
+        order.into_iter().map(|service| self.stack.services[service].name.clone()).collect()
+    }
+
     /// First lets every want settle, so that each service knows its blockers; then ends what has no process.
-    fn set_down(&mut self, services: Vec<(usize, Reason)>) {
+    pub(super) fn set_down(&mut self, services: Vec<(usize, Reason)>) {
         for (service, _) in &services {
             self.slots[*service].wanted = Wanted::Down;
             self.refresh(*service);
@@ -204,9 +249,10 @@ impl StackMachine {
                 self.want_up(&needed, false);
             }
         }
+        self.end_roll(service, Err("it was restarted by a command".to_owned()));
         // Gates are asked at once, and the time of waiting begins anew.
         self.end_wait(service);
-        for index in 0..self.slots[service].replicas.len() {
+        for index in 0..self.slots[service].kept() {
             let at = At { service, index };
             let replica = self.replica_mut(at);
             replica.tries = Tries::default();
@@ -227,6 +273,7 @@ impl StackMachine {
     }
 
     fn stop_stack(&mut self) {
+        self.pending = None;
         let budget = self.stack.stop_budget.unwrap_or(self.graph.longest_stop);
         let budget_end = self.now + budget;
         self.course = Course::Down { asked_at: self.now, budget_end };
@@ -254,6 +301,7 @@ impl StackMachine {
     }
 
     fn kill_stack(&mut self) {
+        self.pending = None;
         let asked_at = match self.course {
             Course::Down { asked_at, budget_end, .. } => {
                 self.deadlines.remove(&(budget_end, Key::Stack));

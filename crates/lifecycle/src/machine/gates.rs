@@ -140,6 +140,9 @@ impl StackMachine {
     }
 
     pub(super) fn on_gate_answered(&mut self, check: GateCheckId, outcome: ProbeOutcome) {
+        if self.on_kept_gate_answered(check, &outcome) {
+            return;
+        }
         let Some((service, place)) = self.checks.remove(&check) else { return };
         let Some(wait) = &mut self.slots[service].wait else { return };
         let asked = &mut wait.asked[place];
@@ -277,7 +280,7 @@ impl StackMachine {
     }
 
     /// Brings the index of deadlines up to date with one service's waiting.
-    fn reindex_wait(&mut self, service: usize) {
+    pub(super) fn reindex_wait(&mut self, service: usize) {
         let slot = &mut self.slots[service];
         let next = slot.wait.as_ref().and_then(|wait| {
             let round = match wait.round {
@@ -314,7 +317,7 @@ fn condition_word(condition: Condition) -> &'static str {
     }
 }
 
-fn gate_words(gate: &Gate) -> String {
+pub(super) fn gate_words(gate: &Gate) -> String {
     match gate {
         Gate::Service { service, is } => format!("service {service} ({})", condition_word(*is)),
         Gate::Outside(action) => action.to_string(),

@@ -26,16 +26,20 @@
 use std::time::Duration;
 
 use mainstay_config::Hook;
-use mainstay_types::{CommandLine, Exit, LaunchFailure, LaunchStep, Moment, ProbeOutcome, SpawnId};
+use mainstay_types::{
+    CommandLine, Exit, LaunchFailure, LaunchStep, Moment, ProbeOutcome, ReplicaId, SpawnId,
+};
 
 use super::{At, Course, KILL_WAIT, StackMachine, replica_id};
 use crate::replica::{Actual, Closing, Ending, Held, Outlook, Running, Stage, Stopping, Then};
 use crate::{Effect, Purpose, Reason, Record, TaskId};
 
 /// A run that was not answered yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Task {
-    pub(super) at: At,
+    replica: ReplicaId,
+    /// `None` once a changed file has taken the replica away.
+    pub(super) at: Option<At>,
     pub(super) purpose: Purpose,
     begun_at: Moment,
     /// Whether it was told to end.
@@ -69,8 +73,9 @@ impl StackMachine {
         command: CommandLine,
         timeout: Duration,
     ) {
-        self.tasks.insert(task, Task { at, purpose, begun_at: self.now, ended: false });
         let replica = replica_id(&self.stack, at);
+        let it = Task { replica: replica.clone(), at: Some(at), purpose, begun_at: self.now, ended: false };
+        self.tasks.insert(task, it);
         let facts = self.facts(at, purpose);
         self.out.push(Effect::Run { task, replica, purpose, command, timeout, facts });
     }
@@ -116,8 +121,8 @@ impl StackMachine {
             }
             let words = match (then, killed) {
                 (Then::Policy(ending), _) => ending.cause.to_string(),
-                (Then::Stop | Then::Restart, Some(killed)) => killed.to_string(),
-                (Then::Stop | Then::Restart, None) => Reason::Stopped(exit).to_string(),
+                (Then::Stop | Then::Restart | Then::Gates, Some(killed)) => killed.to_string(),
+                (Then::Stop | Then::Restart | Then::Gates, None) => Reason::Stopped(exit).to_string(),
             };
             facts.push(("MAINSTAY_EXIT_REASON", words));
         }
@@ -127,10 +132,14 @@ impl StackMachine {
     // ---- the answers ----
 
     pub(super) fn on_run_ended(&mut self, task: TaskId, outcome: ProbeOutcome) {
-        let Some(Task { at, purpose, begun_at, .. }) = self.tasks.remove(&task) else { return };
-        let replica = replica_id(&self.stack, at);
+        let Some(Task { replica, at, purpose, begun_at, .. }) = self.tasks.remove(&task) else { return };
         let took = self.now.since(begun_at);
         self.out.push(Effect::Record(Record::Run { replica, purpose, outcome: outcome.clone(), took }));
+        let Some(at) = at else { return };
+        if purpose == Purpose::Reload {
+            self.on_reload_command_ended(at, task, &outcome);
+            return;
+        }
         if self.replica(at).held.as_ref().is_some_and(|held| held.after_exit == Some(task)) {
             self.let_go(at);
             return;
@@ -176,7 +185,7 @@ impl StackMachine {
         let Actual::Preparing { reason, .. } = &self.replica(at).actual else { return };
         let reason = reason.clone();
         let slot = &self.slots[at.service];
-        match (outcome, slot.wanted) {
+        match (outcome, self.wanted_of(at)) {
             // Its turn to stop had not come; now there is nothing to stop.
             (_, crate::Wanted::Down) => self.ended(at, Then::Stop, None, None),
             (ProbeOutcome::Failed(failure), crate::Wanted::Up) => {

@@ -84,10 +84,20 @@ impl StackMachine {
         let at_once =
             service.startup.is_none() && service.readiness.is_none() && service.kind == Kind::LongRunning;
         let health = if at_once { Health::Ready } else { Health::Starting };
-        let running =
-            Running { spawn, pid, launched_at: now, health, tracks, was_ready: false, after_ready: None };
-        self.shift(at, Actual::Running(running), Reason::Running);
+        let running = Running {
+            spawn,
+            pid,
+            launched_at: now,
+            health,
+            reloading: false,
+            tracks,
+            was_ready: false,
+            after_ready: None,
+        };
+        let reason = running.awaits().unwrap_or(Reason::Running);
+        self.shift(at, Actual::Running(running), reason);
         self.tick_probes(at);
+        self.hear_early(at);
     }
 
     pub(super) fn on_launch_failed(&mut self, spawn: SpawnId, failure: LaunchFailure) {
@@ -212,17 +222,18 @@ impl StackMachine {
     /// Nothing of the replica's tree is left, and nothing is to be done about it. `killed` is the kill it took.
     pub(super) fn ended(&mut self, at: At, then: Then, exit: Option<Exit>, killed: Option<Reason>) {
         let oneshot = self.config(at).kind == Kind::Oneshot;
-        let wanted = self.slots[at.service].wanted;
+        let wanted = self.wanted_of(at);
         match (then, wanted) {
             (Then::Policy(ending), _) if oneshot && ending.success => {
                 self.shift(at, Actual::Completed, Reason::Completed);
             }
-            (Then::Stop | Then::Restart | Then::Policy(_), Wanted::Down) => {
+            (Then::Stop | Then::Restart | Then::Gates | Then::Policy(_), Wanted::Down) => {
                 let reason = killed.unwrap_or(Reason::Stopped(exit));
                 self.shift(at, Actual::Stopped, reason);
             }
             (Then::Stop, Wanted::Up) => self.start_fresh(at, Reason::Requested),
             (Then::Restart, Wanted::Up) => self.start_fresh(at, Reason::RestartRequested),
+            (Then::Gates, Wanted::Up) => self.enter_waiting(at, Reason::GatesOpen),
             (Then::Policy(ending), Wanted::Up) => self.apply_policy(at, ending),
         }
     }

@@ -125,10 +125,25 @@ impl StackMachine {
         }
     }
 
+    /// A program that asks for more time to stop gets it, from now, within what stopping the whole stack may take: until
+    /// then no more force is used.
+    pub(super) fn extend_stop(&mut self, at: At, more: Duration) {
+        let budget = self.stack.stop_budget.unwrap_or(self.graph.longest_stop);
+        let wanted = self.now + more;
+        let course = self.course;
+        let Actual::Stopping(stopping) = &mut self.replica_mut(at).actual else { return };
+        let latest = match course {
+            Course::Down { budget_end, .. } => budget_end,
+            Course::Idle | Course::Up { .. } => stopping.asked_at + budget,
+        };
+        stopping.stage.extend(wanted.min(latest));
+        self.reindex(at);
+    }
+
     /// The kernel still holds some of its processes. The replica ends here, and no other of its processes is started
     /// before the end of these is reported.
     pub(super) fn leave_behind(&mut self, at: At) {
-        let wanted = self.slots[at.service].wanted;
+        let wanted = self.wanted_of(at);
         let replica = self.replica_mut(at);
         let Actual::Stopping(stopping) = &replica.actual else { return };
         let Stopping { spawn, launched, exit, then, .. } = stopping.clone();
