@@ -67,6 +67,10 @@ pub struct Summary {
     pub gate_checks: u64,
     /// Commands around services that were run.
     pub runs: u64,
+    /// Changed files that came to count.
+    pub changes: u64,
+    /// Replicas that were reloaded.
+    pub reloads: u64,
     /// Services that were given up.
     pub failures: u64,
     /// Trees that outlived their kill.
@@ -77,7 +81,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events in {} episodes: {} launches, {} signals, {} kills, {} probes, {} gate checks, {} commands, {} failures, {} left behind",
+            "{} events in {} episodes: {} launches, {} signals, {} kills, {} probes, {} gate checks, {} commands, {} changes, {} reloads, {} failures, {} left behind",
             self.events,
             self.episodes,
             self.launches,
@@ -86,6 +90,8 @@ impl fmt::Display for Summary {
             self.probes,
             self.gate_checks,
             self.runs,
+            self.changes,
+            self.reloads,
             self.failures,
             self.left_behind
         )
@@ -122,6 +128,8 @@ pub(crate) trait Subject {
     fn next_deadline(&self) -> Option<Moment>;
     fn is_over(&self) -> bool;
     fn is_settled(&self) -> bool;
+    /// The names of all services.
+    fn names(&self) -> Vec<String>;
     /// The states of a service's replicas, by index.
     fn states(&self, service: &str) -> Vec<State>;
 }
@@ -141,6 +149,10 @@ impl Subject for StackMachine {
 
     fn is_settled(&self) -> bool {
         self.is_settled()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.services().map(|view| view.name.to_string()).collect()
     }
 
     fn states(&self, service: &str) -> Vec<State> {
@@ -172,6 +184,8 @@ pub(crate) fn run_with<S: Subject>(
 struct Episode<S> {
     options: Options,
     stack: Arc<Stack>,
+    /// The file that was applied last and does not count yet.
+    next_stack: Option<Arc<Stack>>,
     machine: S,
     model: Model,
     random: Random,
@@ -203,6 +217,7 @@ impl<S: Subject> Episode<S> {
             options,
             model: Model::new(stack.clone(), LATEST_TICK),
             stack,
+            next_stack: None,
             machine,
             processes: FakeProcesses::new(random.next_u64()),
             answers: BTreeMap::new(),
@@ -252,6 +267,13 @@ impl<S: Subject> Episode<S> {
                 .collect();
             self.now = self.now.max(soonest);
             match due[self.random.below(due.len() as u64) as usize] {
+                0 if self.random.one_in(8) && !self.ending => {
+                    let now = self.next_stack.as_ref().unwrap_or(&self.stack);
+                    let next = Arc::new(stacks::changed(&mut self.random, now));
+                    self.next_command = self.now + self.random.duration(Duration::ZERO, Duration::from_secs(20));
+                    self.next_stack = Some(next.clone());
+                    return Event::Apply(next);
+                }
                 0 => return Event::Command(self.random_command()),
                 1 => {
                     let late = self.random.one_in(4);
@@ -296,7 +318,8 @@ impl<S: Subject> Episode<S> {
             return if self.random.one_in(5) { Command::KillStack } else { Command::StopStack };
         }
         match self.random.below(12) {
-            0 => Command::StartStack,
+            0 if self.random.one_in(4) => Command::StartStack,
+            0 => Command::Reload(name),
             1..6 => Command::Start(name),
             6..8 => Command::Stop(name),
             8..11 => Command::Restart(name),
@@ -380,6 +403,13 @@ impl<S: Subject> Episode<S> {
                 self.run_command(task, timeout);
             }
             Effect::EndRun { task } => self.end_run(task),
+            Effect::Record(Record::Applied { .. }) => {
+                self.summary.changes += 1;
+                if let Some(stack) = self.next_stack.take() {
+                    self.stack = stack;
+                }
+            }
+            Effect::Record(Record::Reloaded { .. }) => self.summary.reloads += 1,
             Effect::Record(Record::State { to: State::Failed, .. }) => self.summary.failures += 1,
             Effect::Record(
                 Record::State { .. }
@@ -389,8 +419,6 @@ impl<S: Subject> Episode<S> {
                 | Record::Gate { .. }
                 | Record::Run { .. }
                 | Record::GaveUp { .. }
-                | Record::Reloaded { .. }
-                | Record::Applied { .. }
                 | Record::Command { .. },
             )
             | Effect::SignalMain { .. } => {}

@@ -9,6 +9,7 @@ use mainstay_config::{Condition, Gate, Kind, Service, Stack, StopAction};
 use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, KILL_WAIT, Reason, Record, TaskId};
 use mainstay_types::{Exit, Moment, Phase, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
 
+use change::Change;
 use runs::{NewRun, Run};
 use spawn::{Course, Spawn};
 
@@ -23,6 +24,7 @@ macro_rules! rule {
     };
 }
 
+mod change;
 mod gist;
 mod runs;
 mod spawn;
@@ -37,6 +39,8 @@ struct Replica {
     failures_since_command: Vec<Moment>,
     /// It has failed, and what follows has not been decided yet: its `after_exit` comes first.
     failed: bool,
+    /// It was stopped by a rolling restart, and is not back yet.
+    rolling: bool,
     /// It gave up, and is tried again then.
     retry_at: Option<Moment>,
     backoff_until: Option<Moment>,
@@ -47,6 +51,7 @@ struct Replica {
 #[derive(Clone, Debug)]
 struct Check {
     service: ServiceName,
+    need: usize,
     asked_at: Moment,
     passed: Option<bool>,
 }
@@ -66,6 +71,9 @@ pub(crate) struct Model {
     replicas: BTreeMap<ReplicaId, Replica>,
     checks: BTreeMap<GateCheckId, Check>,
     last_check: BTreeMap<(ServiceName, usize), GateCheckId>,
+    change: Option<Change>,
+    /// Services with a rolling restart since they were last started, stopped or restarted.
+    rolls: BTreeSet<ServiceName>,
     /// All that ever ran, by id.
     runs: BTreeMap<TaskId, Run>,
     /// The event under way, as far as effects are judged by it.
@@ -89,6 +97,8 @@ impl Model {
             spawns: BTreeMap::new(),
             checks: BTreeMap::new(),
             last_check: BTreeMap::new(),
+            change: None,
+            rolls: BTreeSet::new(),
             runs: BTreeMap::new(),
             is_command: false,
             gate_passed: None,
@@ -112,8 +122,11 @@ impl Model {
             Event::Notified { .. }
             | Event::MainChanged { .. }
             | Event::LogMatched { .. }
-            | Event::Apply(_)
             | Event::Tick => {}
+            Event::Apply(stack) => {
+                self.is_command = true;
+                self.take_change(stack);
+            }
             Event::Command(command) => {
                 self.is_command = true;
                 self.take_command(command, now);
@@ -155,6 +168,8 @@ impl Model {
                 rule!(it.passed.is_none(), "each check is answered once", "{check:?}");
                 it.passed = Some(outcome.is_passed());
                 self.gate_passed = outcome.is_passed().then(|| it.service.clone());
+                let (service, need, asked_at) = (it.service.clone(), it.need, it.asked_at);
+                self.take_kept_answer(&service, need, asked_at, outcome.is_passed());
             }
         }
         Ok(())
@@ -165,11 +180,13 @@ impl Model {
         match (command, self.end) {
             (Command::KillStack, _) => {
                 self.up.clear();
+                self.change = None;
                 self.end = Some(End { budget_end: now });
             }
             (_, Some(_)) => {}
             (Command::StopStack, None) => {
                 self.up.clear();
+                self.change = None;
                 let longest = || self.stack.services.iter().map(|it| self.chain(it)).max();
                 let budget = self.stack.stop_budget.or_else(longest).unwrap_or_default();
                 self.end = Some(End { budget_end: now + budget });
@@ -178,8 +195,16 @@ impl Model {
                 let auto = self.stack.services.iter().filter(|it| it.autostart);
                 auto.for_each(|it| self.needed(&it.name, &mut touched));
             }
+            // Not there in this file, or waits for the next one.
+            (
+                Command::Start(name) | Command::Stop(name) | Command::Restart(name) | Command::Reload(name),
+                None,
+            ) if self.stack.service(name.as_str()).is_none() => {}
+            (Command::Start(name) | Command::Restart(name) | Command::Reload(name), None)
+                if self.is_changing(name) => {}
             (Command::Start(name), None) => self.needed(name, &mut touched),
             (Command::Restart(name), None) => {
+                self.rolls.remove(name);
                 let its = self.spawns.values_mut().filter(|it| it.replica.service == *name);
                 its.for_each(|it| it.forgiven = true);
                 let its = self.replicas.iter_mut().filter(|(id, _)| id.service == *name);
@@ -191,33 +216,15 @@ impl Model {
                 }
             }
             (Command::Stop(name), None) => self.stop(name),
-            (Command::Reload(_), None) => {}
+            (Command::Reload(name), None) => self.take_reload(name),
         }
-        for (id, replica) in &mut self.replicas {
-            if touched.contains(&id.service) {
-                replica.failures_since_command.clear();
-                replica.retry_at = None;
-                replica.backoff_until = None;
-            }
-        }
-        self.up.extend(touched);
+        self.touch(&touched, now);
     }
 
     fn needed(&self, name: &ServiceName, found: &mut BTreeSet<ServiceName>) {
         if found.insert(name.clone()) {
             for (needed, _) in gates(self.config(name)) {
                 self.needed(needed, found);
-            }
-        }
-    }
-
-    fn stop(&mut self, name: &ServiceName) {
-        self.up.remove(name);
-        let stack = self.stack.clone();
-        for other in &stack.services {
-            let follows = gates(other).any(|(needed, is)| needed == name && is != Condition::Completed);
-            if follows {
-                self.stop(&other.name);
             }
         }
     }
@@ -238,7 +245,9 @@ impl Model {
     fn tree_gone(&mut self, spawn: SpawnId, failed: bool, now: Moment) {
         let Some(it) = self.spawns.get_mut(&spawn) else { return };
         it.course = Course::Gone;
-        it.gone_in_time = self.end.is_none_or(|end| now < end.budget_end);
+        let in_time = self.end.is_none_or(|end| now < end.budget_end);
+        let hook = self.stack.service(it.replica.service.as_str()).and_then(|it| it.hooks.after_exit.as_ref());
+        it.must_close = it.ran && in_time && hook.is_some();
         let Some(replica) = self.replicas.get_mut(&it.replica) else { return };
         // One that waits for a fresh start, or for none, has nothing to do with what its old tree did.
         let waits = matches!(replica.state, Some(State::Waiting | State::Stopped)) || replica.watches_gates;
@@ -285,7 +294,7 @@ impl Model {
                 let is_outside = outside.is_some_and(|need| matches!(need.gate, Gate::Outside(_)));
                 rule!(is_outside, "only outside gates are asked", "{service}/{need}");
                 rule!(self.up.contains(service), "only what is wanted is prepared", "check of {service}");
-                let it = Check { service: service.clone(), asked_at: now, passed: None };
+                let it = Check { service: service.clone(), need: *need, asked_at: now, passed: None };
                 rule!(self.checks.insert(*check, it).is_none(), "ids are unique", "{check:?}");
                 self.last_check.insert((service.clone(), *need), *check);
                 Ok(())
@@ -295,7 +304,7 @@ impl Model {
                 self.take_run(&new, now)
             }
             Effect::EndRun { task } => self.take_end_run(*task, now),
-            Effect::SignalMain { .. } => Ok(()),
+            Effect::SignalMain { spawn, signal } => self.take_signal_main(*spawn, *signal),
             Effect::Record(record) => self.take_record(record, now),
         }
     }
@@ -307,7 +316,8 @@ impl Model {
         let config = self.config(&id.service).clone();
         self.check_before_launch(id, &config)?;
         let failures = &self.replicas[id].failures_since_command;
-        if let (Some(limit), Some(last)) = (config.restart.give_up, failures.last()) {
+        let rolls = self.rolls.contains(&id.service);
+        if let (Some(limit), Some(last)) = (config.restart.give_up.filter(|_| !rolls), failures.last()) {
             let count = failures.iter().filter(|it| last.since(**it) <= limit.within).count();
             rule!(
                 count < limit.failures as usize,
@@ -323,12 +333,17 @@ impl Model {
             ran: false,
             asked_at: None,
             kill_by: None,
+            policy: None,
             steps: 0,
             next_step_at: None,
             killed_at: None,
-            gone_in_time: false,
+            must_close: false,
+            lost_gates: BTreeMap::new(),
+            launched_at: now,
+            needs: config.needs.clone(),
             lost: false,
             greeted: false,
+            excused: false,
             closed: false,
             ended_unasked: None,
             condemned: false,
@@ -352,7 +367,8 @@ impl Model {
             && self.runs.values().filter(|run| run.replica == *id).last().is_some_and(|run| {
                 run.purpose == mainstay_lifecycle::Purpose::BeforeStart && run.passed == Some(true)
             });
-        rule!(self.up.contains(&id.service), "only what is wanted is launched", "{id}");
+        let wanted = self.up.contains(&id.service) && !self.is_retired(id);
+        rule!(wanted, "only what is wanted is launched", "{id}");
         let Some(replica) = self.replicas.get(id) else {
             return Err(("never more live replicas than wanted", format!("there is no {id}")));
         };
@@ -375,18 +391,20 @@ impl Model {
 
     /// A start with outside gates comes with the last good answer of a round in which all were asked and passed.
     fn check_outside_gates(&self, id: &ReplicaId, config: &Service) -> Result<(), Broken> {
-        let mut round = None;
-        for (place, need) in config.needs.iter().enumerate() {
-            if let Gate::Service { .. } = need.gate {
-                continue;
-            }
-            let check =
-                self.last_check.get(&(id.service.clone(), place)).and_then(|check| self.checks.get(check));
-            let fresh = check.is_some_and(|check| {
-                check.passed == Some(true) && *round.get_or_insert(check.asked_at) == check.asked_at
-            }) && self.gate_passed.as_ref() == Some(&id.service);
-            rule!(fresh, "no start before its gates hold", "{id}, gate {place}: {check:?}");
-        }
+        let outside: Vec<usize> =
+            (0..config.needs.len()).filter(|place| matches!(config.needs[*place].gate, Gate::Outside(_))).collect();
+        let asked = |place: usize| {
+            self.checks.values().rev().filter(move |it| it.service == id.service && it.need == place)
+        };
+        let passed_at = |place: usize, round: Moment| {
+            asked(place).any(|it| it.asked_at == round && it.passed == Some(true))
+        };
+        let rounds = |place: usize| asked(place).map(|it| it.asked_at).take(8);
+        let fresh = outside.first().is_none_or(|first| {
+            self.gate_passed.as_ref() == Some(&id.service)
+                && rounds(*first).any(|round| outside.iter().all(|place| passed_at(*place, round)))
+        });
+        rule!(fresh, "no start before its gates hold", "{id}, gates {outside:?}");
         Ok(())
     }
 
@@ -407,6 +425,7 @@ impl Model {
     fn take_record(&mut self, record: &Record, now: Moment) -> Result<(), Broken> {
         let (id, from, to, reason) = match record {
             Record::State { replica, from, to, reason } => (replica, from, to, reason),
+            Record::Applied { .. } => return self.take_applied(now),
             Record::GaveUp { replica, .. } => return self.take_gave_up(replica, now),
             Record::Run { replica, purpose, .. } => return self.take_told(replica, *purpose),
             Record::Spawned { .. }
@@ -414,11 +433,16 @@ impl Model {
             | Record::Probe { .. }
             | Record::Gate { .. }
             | Record::Reloaded { .. }
-            | Record::Applied { .. }
             | Record::Command { .. } => return Ok(()),
         };
         if *to != State::Stopping {
             self.settle(id, now);
+        }
+        if self.stack.service(id.service.as_str()).is_none() {
+            return Err(("states chain", format!("there is no {id}")));
+        }
+        if *to == State::Stopping && from != to {
+            self.take_stop_reason(id, reason)?;
         }
         let config = self.config(&id.service).clone();
         let ordered = matches!(reason, Reason::StopRequested | Reason::DependencyStops(_));
@@ -444,6 +468,7 @@ impl Model {
         if *to != State::Failed {
             replica.retry_at = None;
         }
+        Self::follow_roll(replica, *to);
         replica.state = Some(*to);
         replica.watches_gates = matches!(reason, Reason::GateTimedOut { .. });
         if let Reason::Restarting { wait, .. } = reason {
@@ -466,7 +491,10 @@ impl Model {
                 it.lost = true;
                 let lost = it.killed_at.is_some_and(|killed_at| now.since(killed_at) >= KILL_WAIT);
                 rule!(
-                    lost && matches!(reason, Reason::LeftBehind | Reason::GateTimedOut { .. }) || from == to,
+                    lost && matches!(
+                        reason,
+                        Reason::LeftBehind | Reason::GateTimedOut { .. } | Reason::Retired
+                    ) || from == to,
                     "nothing runs after the end of a stop",
                     "{id} is {to} ({reason}), its tree is {it:?}"
                 );
@@ -498,8 +526,9 @@ impl Model {
 
     fn holds(&self, name: &ServiceName, is: Condition) -> bool {
         let config = self.config(name);
-        (0..config.replicas).all(|index| {
-            let replica = &self.replicas[&ReplicaId { service: name.clone(), index }];
+        let ids = (0..config.replicas).map(|index| ReplicaId { service: name.clone(), index });
+        ids.filter(|id| !self.is_retired(id)).all(|id| {
+            let replica = &self.replicas[&id];
             let Some(it) = replica.spawn.and_then(|spawn| self.spawns.get(&spawn)) else { return false };
             // One that is done again is not done.
             let completed = config.kind == Kind::Oneshot

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
+    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Lose, Need, Probe, ReloadPolicy,
     RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy,
     StopStep,
 };
@@ -67,7 +67,14 @@ fn service(random: &mut Random, name: ServiceName, before: &[Service]) -> Servic
             max_line_bytes: 1 << 16,
         },
         limits: Limits::default(),
-        reload: ReloadPolicy::Rolling,
+        reload: match random.below(4) {
+            0 => ReloadPolicy::Signal(StopSignal::Hup),
+            1 => ReloadPolicy::Command(Hook {
+                command: CommandLine { program: "reload".to_owned(), args: vec![] },
+                timeout: random.duration(Duration::from_millis(1), Duration::from_secs(10)),
+            }),
+            _ => ReloadPolicy::Rolling,
+        },
         hooks: Hooks {
             before_start: hook(random, "prepare"),
             after_ready: hook(random, "announce"),
@@ -118,13 +125,58 @@ fn needs(random: &mut Random, before: &[Service]) -> Vec<Need> {
             (Kind::LongRunning, 0) => Condition::Started,
             (Kind::LongRunning, _) => Condition::Ready,
         };
-        needs.push(Need::new(Gate::Service { service: other.name.clone(), is }, within(random)));
+        needs.push(need(random, Gate::Service { service: other.name.clone(), is }));
     }
     while random.one_in(4) {
         let action = ProbeAction::Tcp(HostPort { host: "127.0.0.1".to_owned(), port: 1 });
-        needs.push(Need::new(Gate::Outside(action), within(random)));
+        needs.push(need(random, Gate::Outside(action)));
     }
     needs
+}
+
+fn need(random: &mut Random, gate: Gate) -> Need {
+    let lose = [Lose::Ignore, Lose::Ignore, Lose::Stop, Lose::Restart][random.below(4) as usize];
+    let period = random.duration(Duration::from_secs(1), Duration::from_secs(10));
+    Need { lose, period, ..Need::new(gate, within(random)) }
+}
+
+/// The file changed by somebody: services that come, go, have other gates, policies or programs, more or fewer replicas.
+pub(super) fn changed(random: &mut Random, before: &Stack) -> Stack {
+    let mut services: Vec<Service> = Vec::new();
+    for text in NAMES {
+        let old = before.service(text);
+        let mut it = match old {
+            Some(_) if random.one_in(8) && (before.services.len() > 1) => continue,
+            Some(old) => old.clone(),
+            None if random.one_in(12) => service(random, name(text), &services),
+            None => continue,
+        };
+        let there = |need: &Need| match &need.gate {
+            Gate::Service { service, .. } => services.iter().any(|other| other.name == *service),
+            Gate::Outside(_) => true,
+        };
+        it.needs.retain(there);
+        let other = service(random, name(text), &services);
+        match random.below(16) {
+            0 => it.command.args = vec![random.next_u64().to_string()],
+            1 if it.kind == Kind::LongRunning => it.replicas = 1 + random.below(3) as u32,
+            2 => it.needs = other.needs,
+            3 => it.stop = other.stop,
+            4 => it.hooks = other.hooks,
+            5 => it.restart = other.restart,
+            6 => it.reload = other.reload,
+            7 => {
+                it = Service { kind: it.kind, replicas: it.replicas, ..other };
+                it.command.args = vec![random.next_u64().to_string()];
+            }
+            _ => {}
+        }
+        services.push(it);
+    }
+    if services.is_empty() {
+        return before.clone();
+    }
+    Stack { services, ..before.clone() }
 }
 
 fn within(random: &mut Random) -> Option<Duration> {

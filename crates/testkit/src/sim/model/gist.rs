@@ -19,6 +19,9 @@ pub(crate) struct Gist {
     replicas: BTreeMap<ReplicaId, ReplicaGist>,
     /// The last check of each gate: when it was asked, relative to the others, and its answer.
     checks: BTreeMap<(ServiceName, usize), (Moment, Option<bool>)>,
+    rolls: Vec<ServiceName>,
+    /// What is changing, and what comes up with it.
+    change: Option<(Vec<ServiceName>, Vec<ServiceName>)>,
     was_settled: bool,
 }
 
@@ -31,6 +34,7 @@ struct ReplicaGist {
     failures: Vec<Moment>,
     failures_since_command: Vec<Moment>,
     failed: bool,
+    rolling: bool,
     retry_at: Option<Moment>,
     backoff_until: Option<Moment>,
     watches_gates: bool,
@@ -50,7 +54,10 @@ struct SpawnGist {
     killed_at: Option<Moment>,
     lost: bool,
     greeted: bool,
+    excused: bool,
     closed: bool,
+    must_close: bool,
+    lost_gates: BTreeMap<usize, u32>,
     ended_unasked: Option<Exit>,
     condemned: bool,
     forgiven: bool,
@@ -79,6 +86,7 @@ impl Model {
                 failures: recent(&replica.failures),
                 failures_since_command: recent(&replica.failures_since_command),
                 failed: replica.failed,
+                rolling: replica.rolling,
                 retry_at: replica.retry_at,
                 backoff_until: replica.backoff_until,
                 watches_gates: replica.watches_gates,
@@ -100,6 +108,10 @@ impl Model {
             budget_end: self.end.map(|end| end.budget_end),
             replicas: replicas.collect(),
             checks: checks.collect(),
+            rolls: self.rolls.iter().cloned().collect(),
+            change: self.change.as_ref().map(|change| {
+                (change.changing.iter().cloned().collect(), change.again.iter().cloned().collect())
+            }),
             was_settled: self.was_settled,
         }
     }
@@ -123,7 +135,10 @@ impl Spawn {
             killed_at: self.killed_at.filter(|_| !gone),
             lost: self.lost,
             greeted: self.greeted,
+            excused: self.excused,
             closed: self.closed,
+            must_close: self.must_close,
+            lost_gates: if gone { BTreeMap::new() } else { self.lost_gates.clone() },
             ended_unasked: self.ended_unasked,
             condemned: self.condemned,
             forgiven: self.forgiven,

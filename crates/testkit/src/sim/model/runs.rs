@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_config::{Hook, Kind, Service, StopAction, StopStep};
+use mainstay_config::{Hook, Kind, ReloadPolicy, Service, StopAction, StopStep};
 use mainstay_lifecycle::{KILL_WAIT, Purpose, TaskId};
 use mainstay_types::{CommandLine, Moment, ReplicaId, SpawnId, State, StopSignal};
 
@@ -68,11 +68,10 @@ impl Model {
                 rule!(ready && first, "after_ready runs once, when it is ready", "{id}: {it:?}");
             }
             Purpose::BeforeStop => {
-                let grace = config.stop.grace;
                 let it = self.tree_of(id)?;
                 let runs = matches!(it.course, Course::Running { .. }) && !it.is_asked();
                 rule!(runs, "before_stop comes before every step", "{id}: {it:?}");
-                it.begin_asking(now, grace);
+                it.begin_asking(now, &config.stop);
             }
             Purpose::Stop => self.take_step(id, &StopAction::Command(new.command.clone()), now)?,
             Purpose::AfterExit => {
@@ -83,7 +82,11 @@ impl Model {
                 rule!(due, "after_exit runs once, when the tree is gone", "{id}: {it:?}");
                 it.into_iter().for_each(|it| it.closed = true);
             }
-            Purpose::Reload => {}
+            Purpose::Reload => {
+                let it = self.tree_of(id)?;
+                let runs = matches!(it.course, Course::Running { .. }) && !it.is_asked();
+                rule!(runs, "a reload asks what runs, as the file says", "{id}: {it:?}");
+            }
         }
         let run = Run {
             replica: id.clone(),
@@ -107,7 +110,6 @@ impl Model {
         now: Moment,
     ) -> Result<(), Broken> {
         let policy = self.config(&id.service).stop.clone();
-        let steps = steps(&policy.steps);
         let before_stop = self.runs.values().find(|run| {
             run.replica == *id && run.purpose == Purpose::BeforeStop && run.is_under_way(now)
         });
@@ -120,7 +122,8 @@ impl Model {
         let failed = failed.last().is_some_and(|run| run.passed == Some(false));
         let it = self.tree_of(id)?;
         rule!(it.killed_at.is_none(), "no step follows the kill", "{id}: {action:?}, {it:?}");
-        it.begin_asking(now, policy.grace);
+        it.begin_asking(now, &policy);
+        let steps = steps(&it.policy.as_ref().unwrap_or(&policy).steps);
         let next = steps.get(it.steps).filter(|step| step.action == *action);
         rule!(next.is_some(), "steps of a stop come in their order", "{id}: {action:?} after {} steps", it.steps);
         let early = it.next_step_at.is_some_and(|at| now < at) && !failed;
@@ -172,8 +175,7 @@ impl Model {
     pub(super) fn check_closed(&self, id: &ReplicaId, now: Moment) -> Result<(), Broken> {
         let spawn = self.replicas.get(id).and_then(|replica| replica.spawn);
         let Some(it) = spawn.and_then(|spawn| self.spawns.get(&spawn)) else { return Ok(()) };
-        let has_hook = self.config(&id.service).hooks.after_exit.is_some();
-        let due = has_hook && it.ran && !it.lost;
+        let due = it.must_close && !it.lost;
         rule!(!due || it.closed, "after_exit comes before everything else", "{id}: {it:?}");
         let awaited = self.awaited(id, now).find(|run| run.purpose == Purpose::AfterExit);
         rule!(awaited.is_none(), "after_exit comes before everything else", "{id}: {awaited:?}");
@@ -199,9 +201,9 @@ impl Model {
             let config = self.config(&id.service);
             let Some(it) = replica.spawn.and_then(|spawn| self.spawns.get(&spawn)) else { continue };
             let greets = config.hooks.after_ready.is_some() && config.kind == Kind::LongRunning;
-            let greeted = it.greeted || !greets || replica.state != Some(State::Ready);
+            let greeted = it.greeted || it.excused || !greets || replica.state != Some(State::Ready);
             rule!(greeted, "after_ready runs once, when it is ready", "{id} is ready: {it:?}");
-            let closes = config.hooks.after_exit.is_some() && it.ran && !it.lost && it.gone_in_time;
+            let closes = it.must_close && !it.lost;
             rule!(!closes || it.closed, "after_exit runs once, when the tree is gone", "{id}: {it:?}");
             let over = |run: &&Run| {
                 run.spawn == replica.spawn
@@ -238,7 +240,11 @@ fn check_command(new: &NewRun<'_>, config: &Service) -> Result<(), Broken> {
         Purpose::AfterReady => hooks.after_ready.as_ref(),
         Purpose::BeforeStop => hooks.before_stop.as_ref(),
         Purpose::AfterExit => hooks.after_exit.as_ref(),
-        Purpose::Stop | Purpose::Reload => {
+        Purpose::Reload => match &config.reload {
+            ReloadPolicy::Command(hook) => Some(hook),
+            ReloadPolicy::Rolling | ReloadPolicy::Signal(_) => None,
+        },
+        Purpose::Stop => {
             rule!(!new.timeout.is_zero(), "a command has time", "{:?}", new.replica);
             return Ok(());
         }

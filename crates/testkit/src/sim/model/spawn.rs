@@ -1,9 +1,8 @@
 //! One start as it was observed, and what follows from its history alone.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay_config::{Kind, Service};
+use mainstay_config::{Kind, Need, Service, StopPolicy};
 use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, State};
 
 use super::super::probe;
@@ -18,16 +17,24 @@ pub(super) struct Spawn {
     /// When its stop began, and when it has to be killed for it.
     pub(super) asked_at: Option<Moment>,
     pub(super) kill_by: Option<Moment>,
+    /// As the file was then.
+    pub(super) policy: Option<StopPolicy>,
     /// Steps of its stop so far, and when the next one is due.
     pub(super) steps: usize,
     pub(super) next_step_at: Option<Moment>,
     pub(super) killed_at: Option<Moment>,
-    /// It was gone while there was time for its `after_exit`.
-    pub(super) gone_in_time: bool,
+    /// It is gone, and its `after_exit` has to run.
+    pub(super) must_close: bool,
+    pub(super) launched_at: Moment,
+    /// Its gates when it was launched, and how often in a row kept ones outside did not pass since.
+    pub(super) needs: Vec<Need>,
+    pub(super) lost_gates: BTreeMap<usize, u32>,
     /// Its replica went on without waiting for its end.
     pub(super) lost: bool,
     /// `after_ready` was run.
     pub(super) greeted: bool,
+    /// Its file has changed since: it may have been ready before there was an `after_ready`.
+    pub(super) excused: bool,
     /// `after_exit` was run.
     pub(super) closed: bool,
     /// Set when it ended by itself: neither asked nor killed before.
@@ -58,10 +65,11 @@ impl Spawn {
         self.asked_at.is_some() || self.killed_at.is_some()
     }
 
-    pub(super) fn begin_asking(&mut self, now: Moment, grace: Duration) {
+    pub(super) fn begin_asking(&mut self, now: Moment, policy: &StopPolicy) {
         if self.asked_at.is_none() {
             self.asked_at = Some(now);
-            self.kill_by = Some(now + grace);
+            self.kill_by = Some(now + policy.grace);
+            self.policy = Some(policy.clone());
         }
     }
 

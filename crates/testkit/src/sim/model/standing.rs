@@ -1,5 +1,7 @@
 //! The rules that hold after every event, whatever it was.
 
+use std::collections::BTreeSet;
+
 use mainstay_config::{Gate, Service};
 use mainstay_lifecycle::{KILL_WAIT, Purpose};
 use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, State};
@@ -16,14 +18,31 @@ impl Model {
         tick: bool,
         now: Moment,
     ) -> Result<(), Broken> {
+        let decided: Vec<ReplicaId> = self.replicas.keys().cloned().collect();
+        for id in decided {
+            if self.awaited(&id, now).next().is_none() {
+                self.settle(&id, now);
+            }
+        }
         let deadline = machine.next_deadline();
         rule!(
             !tick || deadline.is_none_or(|moment| moment > now),
             "after a tick the next deadline lies in the future",
             "{deadline:?} at {now:?}"
         );
+        let declared: BTreeSet<&str> = self.stack.services.iter().map(|it| it.name.as_str()).collect();
+        let names = machine.names();
+        let there: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        rule!(there == declared, "the services are those of the file", "they are {there:?}");
         for service in &self.stack.services {
             let states = machine.states(service.name.as_str());
+            let count = states.len();
+            rule!(
+                count == service.replicas as usize,
+                "never more live replicas than wanted",
+                "{}: {count} replicas",
+                service.name
+            );
             for (state, index) in states.into_iter().zip(0..) {
                 let id = ReplicaId { service: service.name.clone(), index };
                 self.check_replica(&id, state, service, live, deadline.is_some(), now)?;
@@ -41,6 +60,7 @@ impl Model {
         }
         self.check_runs(now)?;
         let asking = self.last_check.values().any(|check| self.checks[check].passed.is_none());
+        let asking = asking || self.replicas.keys().any(|id| self.awaited(id, now).next().is_some());
         let lost = self.spawns.values().any(|it| it.course != Course::Gone);
         let settled = machine.is_settled();
         rule!(
@@ -73,7 +93,11 @@ impl Model {
             "{id}: {state}, {:?}",
             replica.state
         );
-        let live = live(id);
+        // What was left behind by a replica that a change has taken away is nobody's.
+        let orphans = self.spawns.iter().filter(|(spawn, it)| {
+            it.replica == *id && it.course != Course::Gone && Some(**spawn) != replica.spawn && it.lost
+        });
+        let live = live(id).saturating_sub(orphans.count());
         rule!(live <= 1, "never more live replicas than wanted", "{id}: {live} trees");
         let spawn = replica.spawn.filter(|spawn| self.spawns[spawn].course != Course::Gone);
         let lost = spawn.is_some_and(|spawn| self.is_lost(spawn, now));
@@ -82,7 +106,7 @@ impl Model {
             "nothing runs after the end of a stop",
             "{id} is {state}"
         );
-        let wanted = self.up.contains(&service.name);
+        let wanted = self.up.contains(&service.name) && !self.is_retired(id);
         match (spawn.map(|spawn| &self.spawns[&spawn]), lost) {
             (Some(it), false) => self.check_tree(id, state, service, it, now)?,
             (None, _) | (Some(_), true) => {
@@ -132,7 +156,7 @@ impl Model {
         it: &Spawn,
         now: Moment,
     ) -> Result<(), Broken> {
-        let wanted = self.up.contains(&service.name);
+        let wanted = self.up.contains(&service.name) && !self.is_retired(id);
         let expected = match it.course {
             Course::Running { .. } if !it.is_asked() => it.expected_state(service),
             Course::Launching if state == State::Starting => State::Starting,
@@ -147,6 +171,7 @@ impl Model {
                 "what is to stop is asked in its turn",
                 "{id} runs, and nothing holds it"
             );
+            self.check_kept_gates(id, service, it)?;
             let lost_liveness = it.is_not_alive(service);
             rule!(!lost_liveness, "a lost liveness ends the program", "{id}");
             if let Some(probe) = probe(service, ProbeKind::Startup).filter(|_| !it.has_started(service)) {

@@ -299,6 +299,10 @@ impl Subject for Broken {
         }
     }
 
+    fn names(&self) -> Vec<String> {
+        Subject::names(&self.machine)
+    }
+
     fn states(&self, service: &str) -> Vec<State> {
         let mut states = Subject::states(&self.machine, service);
         match self.fault {
