@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_config::Stack;
-use mainstay_lifecycle::{Command, Event, StackMachine};
+use mainstay_lifecycle::{Command, Effect, Event, Record, StackMachine};
 use mainstay_types::Moment;
 use stateright::{Checker as _, Model as _, Property};
 
@@ -110,8 +110,9 @@ fn explore<S: Explorable>(
 ) -> Result<Summary, Violation> {
     let stack = Arc::new(named.stack());
     let machine = subject(stack.clone(), 1);
-    let first = Node::new(&stack, machine, bounds);
-    let explored = Explored { stack, first, rule };
+    let first = Node::new(stack, machine, bounds);
+    let changed = named.changed_stack().map(Arc::new);
+    let explored = Explored { changed, first, rule };
     // One thread: the count of states is the same each time, and the first breach found is a nearest one.
     let checker = explored.checker().target_max_depth(bounds.depth + 1).spawn_bfs().join();
     match checker.discoveries().remove(RULES_HOLD) {
@@ -127,7 +128,7 @@ fn explore<S: Explorable>(
             let mut steps = Vec::new();
             for Step { at, event, .. } in path.into_actions() {
                 steps.push(format!("{:?} {event:?}", at.since_start()));
-                node.handle(&checker.model().stack, event, at, |effect| {
+                node.handle(event, at, |effect| {
                     steps.push(format!("        {effect}"));
                 });
             }
@@ -141,7 +142,8 @@ const RULES_HOLD: &str = "the rules hold";
 
 /// The exploration of one stack, as stateright sees it.
 struct Explored<S> {
-    stack: Arc<Stack>,
+    /// What a changed file makes of the stack.
+    changed: Option<Arc<Stack>>,
     first: Node<S>,
     rule: Option<&'static str>,
 }
@@ -156,6 +158,9 @@ struct Step {
 
 #[derive(Clone)]
 struct Node<S> {
+    /// As it counts now, and the one that is to count.
+    stack: Arc<Stack>,
+    next_stack: Option<Arc<Stack>>,
     machine: S,
     model: Model,
     world: World,
@@ -179,9 +184,11 @@ impl<S> std::hash::Hash for Node<S> {
 }
 
 impl<S: Explorable> Node<S> {
-    fn new(stack: &Arc<Stack>, machine: S, bounds: Bounds) -> Self {
+    fn new(stack: Arc<Stack>, machine: S, bounds: Bounds) -> Self {
         let model = Model::new(stack.clone(), Duration::ZERO);
         let mut node = Self {
+            stack,
+            next_stack: None,
             machine,
             model,
             world: World::default(),
@@ -191,20 +198,28 @@ impl<S: Explorable> Node<S> {
             broken: None,
             digest: 0,
         };
-        node.handle(stack, Event::Command(Command::StartStack), Moment::START, |_| {});
+        node.handle(Event::Command(Command::StartStack), Moment::START, |_| {});
         node.identify(MEMORY);
         node
     }
 
-    fn handle(&mut self, stack: &Stack, event: Event, at: Moment, mut tell: impl FnMut(String)) {
+    fn handle(&mut self, event: Event, at: Moment, mut tell: impl FnMut(String)) {
         self.now = at;
         self.world.happened(&event);
         let tick = event == Event::Tick;
         let mut broken = self.model.take_event(&event, at).err();
+        if let Event::Apply(stack) = &event {
+            self.next_stack = Some(stack.clone());
+        }
         for effect in self.machine.handle(event, at) {
             tell(format!("{effect:?}"));
             broken = broken.or_else(|| self.model.take_effect(&effect, at).err());
-            self.world.perform(&effect, stack, at);
+            if let Effect::Record(Record::Applied { .. }) = effect
+                && let Some(stack) = self.next_stack.take()
+            {
+                self.stack = stack;
+            }
+            self.world.perform(&effect, &self.stack, at);
         }
         let live = |replica: &_| self.world.live(replica);
         self.broken = broken.or_else(|| self.model.check(&self.machine, &live, tick, at).err());
@@ -242,20 +257,21 @@ impl<S: Explorable> stateright::Model for Explored<S> {
         steps.extend(node.time_passes());
         steps.retain(|step| step.faults <= node.faults);
         if node.commands > 0 {
-            let commands = self.stack.services.iter().flat_map(|service| {
-                let name = &service.name;
-                [Command::Start(name.clone()), Command::Stop(name.clone()), Command::Restart(name.clone())]
+            let commands = node.stack.services.iter().flat_map(|service| {
+                let name = || service.name.clone();
+                [Command::Start, Command::Stop, Command::Restart, Command::Reload].map(|it| it(name()))
             });
-            let all = commands.chain([Command::StopStack, Command::KillStack]);
-            steps.extend(all.map(|it| Step { at: node.now, event: Event::Command(it), faults: 0 }));
+            let all = commands.chain([Command::StopStack, Command::KillStack]).map(Event::Command);
+            let all = all.chain(self.changed.iter().cloned().map(Event::Apply));
+            steps.extend(all.map(|event| Step { at: node.now, event, faults: 0 }));
         }
     }
 
     fn next_state(&self, last: &Node<S>, step: Step) -> Option<Node<S>> {
         let mut node = last.clone();
         node.faults -= step.faults;
-        node.commands -= u8::from(matches!(step.event, Event::Command(_)));
-        node.handle(&self.stack, step.event, step.at, |_| {});
+        node.commands -= u8::from(matches!(step.event, Event::Command(_) | Event::Apply(_)));
+        node.handle(step.event, step.at, |_| {});
         node.identify(MEMORY);
         Some(node)
     }

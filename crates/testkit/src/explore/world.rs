@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_config::Stack;
-use mainstay_lifecycle::{Effect, Event, GateCheckId};
+use mainstay_lifecycle::{Effect, Event, GateCheckId, TaskId};
 use mainstay_types::{
     Exit, HostPort, LaunchFailure, LaunchStep, Moment, ProbeFailure, ProbeKind, ProbeOutcome, ReplicaId,
     SpawnId,
@@ -28,6 +28,13 @@ pub(super) struct World {
     /// When the answer is due at the latest.
     probes: BTreeMap<(SpawnId, ProbeKind), Moment>,
     checks: BTreeMap<GateCheckId, Moment>,
+    runs: BTreeMap<TaskId, Run>,
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    due: Moment,
+    ended: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -80,10 +87,14 @@ impl World {
             Effect::CheckGate { check, .. } => {
                 self.checks.insert(*check, now + GATE_TIMEOUT);
             }
-            Effect::SignalMain { .. }
-            | Effect::Run { .. }
-            | Effect::EndRun { .. }
-            | Effect::Record(_) => {}
+            Effect::Run { task, timeout, .. } => {
+                self.runs.insert(*task, Run { due: now + *timeout, ended: false });
+            }
+            // Its time is up: the news of it may come whenever it likes.
+            Effect::EndRun { task } => {
+                self.runs.entry(*task).and_modify(|run| run.ended = true);
+            }
+            Effect::SignalMain { .. } | Effect::Record(_) => {}
         }
     }
 
@@ -107,8 +118,10 @@ impl World {
             Event::GateAnswered { check, .. } => {
                 self.checks.remove(check);
             }
-            Event::RunEnded { .. }
-            | Event::Notified { .. }
+            Event::RunEnded { task, .. } => {
+                self.runs.remove(task);
+            }
+            Event::Notified { .. }
             | Event::MainChanged { .. }
             | Event::LogMatched { .. }
             | Event::Apply(_)
@@ -129,6 +142,14 @@ impl World {
                 answers.push(Answer { event, faults });
             }
         }
+        for (task, run) in &self.runs {
+            for (passes, faults) in [(true, 0), (false, u8::from(!run.ended))] {
+                if !passes || !run.ended {
+                    let event = Event::RunEnded { task: *task, outcome: outcome(passes) };
+                    answers.push(Answer { event, faults });
+                }
+            }
+        }
         for check in self.checks.keys() {
             for (passes, faults) in [(true, 0), (false, 1)] {
                 answers.push(Answer { event: Event::GateAnswered { check: *check, outcome: outcome(passes) }, faults });
@@ -147,7 +168,9 @@ impl World {
             .checks
             .iter()
             .map(|(check, due)| (*due, Event::GateAnswered { check: *check, outcome: timed_out() }));
-        probes.chain(checks).min_by_key(|(due, _)| *due)
+        let runs = self.runs.iter().filter(|(_, run)| !run.ended);
+        let runs = runs.map(|(task, run)| (run.due, Event::RunEnded { task: *task, outcome: timed_out() }));
+        probes.chain(checks).chain(runs).min_by_key(|(due, _)| *due)
     }
 }
 

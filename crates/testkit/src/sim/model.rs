@@ -363,9 +363,10 @@ impl Model {
     fn check_start(&self, id: &ReplicaId, now: Moment) -> Result<(), Broken> {
         rule!(self.end.is_none(), "nothing is launched after the stop of the stack", "{id}");
         let config = self.config(&id.service);
-        let prepared = config.hooks.before_start.is_some()
-            && self.runs.values().filter(|run| run.replica == *id).last().is_some_and(|run| {
-                run.purpose == mainstay_lifecycle::Purpose::BeforeStart && run.passed == Some(true)
+        let last = self.replicas.get(id).and_then(|replica| replica.spawn);
+        let prepared = self.runs.values().filter(|run| run.replica == *id).last().is_some_and(|run| {
+                let before_start = run.purpose == mainstay_lifecycle::Purpose::BeforeStart;
+                before_start && run.passed == Some(true) && run.spawn == last
             });
         let wanted = self.up.contains(&id.service) && !self.is_retired(id);
         rule!(wanted, "only what is wanted is launched", "{id}");
@@ -484,6 +485,9 @@ impl Model {
         }
         let spawn = replica.spawn;
         if let Some(it) = spawn.and_then(|spawn| self.spawns.get_mut(&spawn)) {
+            if *to == State::Stopping && from != to {
+                it.policy = Some(config.stop.clone());
+            }
             it.condemned |= *to == State::Stopping && matches!(reason, Reason::ProbeFailed { .. });
             let there = it.course != Course::Gone;
             if to.phase() == Phase::Terminated && there {

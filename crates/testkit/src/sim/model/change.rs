@@ -197,6 +197,8 @@ impl Model {
         let names: BTreeSet<ServiceName> = names.iter().filter(|name| !held.contains(name)).cloned().collect();
         for (id, replica) in &mut self.replicas {
             if names.contains(&id.service) {
+                let down = replica.state.is_none_or(|state| state.phase() == Phase::Terminated);
+                replica.failed &= !down;
                 replica.failures_since_command.clear();
                 replica.retry_at = None;
                 replica.backoff_until = replica.backoff_until.filter(|until| *until <= now);

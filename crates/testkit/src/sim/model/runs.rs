@@ -24,9 +24,9 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Neither answered, nor told to end and given up, at `now`.
-    pub(super) fn is_awaited(&self, now: Moment) -> bool {
-        self.passed.is_none() && self.ended_at.is_none_or(|ended_at| now < ended_at + KILL_WAIT)
+    /// Neither answered, nor told to end and given up, at `now`; whoever gives it up may be so late.
+    pub(super) fn is_awaited(&self, now: Moment, late: Duration) -> bool {
+        self.passed.is_none() && self.ended_at.is_none_or(|ended_at| now < ended_at + KILL_WAIT + late)
     }
 
     /// Whether its command may be running, as far as anybody meant it to.
@@ -177,19 +177,24 @@ impl Model {
         let Some(it) = spawn.and_then(|spawn| self.spawns.get(&spawn)) else { return Ok(()) };
         let due = it.must_close && !it.lost;
         rule!(!due || it.closed, "after_exit comes before everything else", "{id}: {it:?}");
-        let awaited = self.awaited(id, now).find(|run| run.purpose == Purpose::AfterExit);
+        let awaited = self.awaited(id, now, Duration::ZERO).find(|run| run.purpose == Purpose::AfterExit);
         rule!(awaited.is_none(), "after_exit comes before everything else", "{id}: {awaited:?}");
         Ok(())
     }
 
     /// Runs that hold this replica up: before its start, and after its end.
-    pub(super) fn awaited<'a>(&'a self, id: &'a ReplicaId, now: Moment) -> impl Iterator<Item = &'a Run> {
+    pub(super) fn awaited<'a>(
+        &'a self,
+        id: &'a ReplicaId,
+        now: Moment,
+        late: Duration,
+    ) -> impl Iterator<Item = &'a Run> {
         self.runs.values().filter(move |run| {
             let holds_up = match run.purpose {
                 Purpose::BeforeStart | Purpose::AfterExit => true,
                 Purpose::AfterReady | Purpose::BeforeStop | Purpose::Stop | Purpose::Reload => false,
             };
-            holds_up && run.replica == *id && run.is_awaited(now)
+            holds_up && run.replica == *id && run.is_awaited(now, late)
         })
     }
 

@@ -17,7 +17,7 @@ pub(super) struct Spawn {
     /// When its stop began, and when it has to be killed for it.
     pub(super) asked_at: Option<Moment>,
     pub(super) kill_by: Option<Moment>,
-    /// As the file was then.
+    /// As the file was when its stop was decided.
     pub(super) policy: Option<StopPolicy>,
     /// Steps of its stop so far, and when the next one is due.
     pub(super) steps: usize,
@@ -67,9 +67,9 @@ impl Spawn {
 
     pub(super) fn begin_asking(&mut self, now: Moment, policy: &StopPolicy) {
         if self.asked_at.is_none() {
+            let policy = self.policy.get_or_insert_with(|| policy.clone());
             self.asked_at = Some(now);
             self.kill_by = Some(now + policy.grace);
-            self.policy = Some(policy.clone());
         }
     }
 

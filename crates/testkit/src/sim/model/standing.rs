@@ -20,7 +20,7 @@ impl Model {
     ) -> Result<(), Broken> {
         let decided: Vec<ReplicaId> = self.replicas.keys().cloned().collect();
         for id in decided {
-            if self.awaited(&id, now).next().is_none() {
+            if self.awaited(&id, now, self.late).next().is_none() {
                 self.settle(&id, now);
             }
         }
@@ -60,7 +60,7 @@ impl Model {
         }
         self.check_runs(now)?;
         let asking = self.last_check.values().any(|check| self.checks[check].passed.is_none());
-        let asking = asking || self.replicas.keys().any(|id| self.awaited(id, now).next().is_some());
+        let asking = asking || self.replicas.keys().any(|id| self.awaited(id, now, self.late).next().is_some());
         let lost = self.spawns.values().any(|it| it.course != Course::Gone);
         let settled = machine.is_settled();
         rule!(
@@ -112,11 +112,11 @@ impl Model {
             (None, _) | (Some(_), true) => {
                 let fits = match state {
                     State::Waiting | State::Backoff => wanted,
-                    State::Stopping => lost || self.awaited(id, now).next().is_some(),
+                    State::Stopping => lost || self.awaited(id, now, self.late).next().is_some(),
                     State::Stopped | State::Completed | State::Failed => true,
                     // Its before_start runs; one that is to stop may have to wait for its turn.
                     State::Starting => {
-                        let mut runs = self.awaited(id, now);
+                        let mut runs = self.awaited(id, now, self.late);
                         runs.any(|run| run.purpose == Purpose::BeforeStart && run.ended_at.is_none())
                             && (wanted || self.ends_before(&service.name).is_some())
                     }
@@ -130,13 +130,13 @@ impl Model {
         let waits = spawn.is_none()
             && wanted
             && (state == State::Waiting || replica.watches_gates)
-            && self.awaited(id, now).next().is_none();
+            && self.awaited(id, now, self.late).next().is_none();
         if waits && gates(service).all(|(needed, is)| self.holds(needed, is)) {
             let mut outside =
                 (0..service.needs.len()).filter(|need| matches!(service.needs[*need].gate, Gate::Outside(_)));
             let asked = outside.clone().any(|need| {
-                let check = self.last_check.get(&(service.name.clone(), need));
-                check.is_some_and(|check| self.checks[check].passed.is_none())
+                let mut checks = self.checks.values().rev();
+                checks.any(|it| it.service == service.name && it.need == need && it.passed.is_none())
             });
             rule!(
                 outside.next().is_some() && (asked || has_deadline),
