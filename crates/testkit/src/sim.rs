@@ -14,7 +14,7 @@
 pub(crate) mod model;
 mod stacks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -270,7 +270,8 @@ impl<S: Subject> Episode<S> {
                 0 if self.random.one_in(8) && !self.ending => {
                     let now = self.next_stack.as_ref().unwrap_or(&self.stack);
                     let next = Arc::new(stacks::changed(&mut self.random, now));
-                    self.next_command = self.now + self.random.duration(Duration::ZERO, Duration::from_secs(20));
+                    self.next_command =
+                        self.now + self.random.duration(Duration::ZERO, Duration::from_secs(20));
                     self.next_stack = Some(next.clone());
                     return Event::Apply(next);
                 }

@@ -98,7 +98,8 @@ impl<'a> Reader<'a> {
                 }
                 _ => {
                     let plain = |byte: &u8| !br#" ,}])"{[("#.contains(byte);
-                    let length = self.text.as_bytes()[self.at..].iter().take_while(|byte| plain(byte)).count();
+                    let length =
+                        self.text.as_bytes()[self.at..].iter().take_while(|byte| plain(byte)).count();
                     out.push_str(&self.text[self.at..self.at + length]);
                     self.at += length;
                     continue;
@@ -276,7 +277,9 @@ mod tests {
 
     #[test]
     fn reads_every_unit() {
-        for duration in [Duration::from_nanos(7), Duration::from_micros(1500), Duration::from_millis(1_234_567)] {
+        for duration in
+            [Duration::from_nanos(7), Duration::from_micros(1500), Duration::from_millis(1_234_567)]
+        {
             assert_eq!(super::duration(&format!("{duration:?}")), duration);
         }
     }

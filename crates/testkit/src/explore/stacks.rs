@@ -75,7 +75,10 @@ pub(super) const ALL: [Named; 7] = [
             command = "x"
             restart = { backoff = { first = "1s", factor = 1.0, max = "1s", jitter = 0.0 }, give_up = { failures = 2, within = "8s", retry_after = "4s" } }
             stop = { grace = "4s", steps = [{ command = "ask", wait = "1s" }, { signal = "SIGINT", wait = "1s" }, { signal = "SIGTERM" }] }
-            hooks = { before_start = { command = "prepare", timeout = "2s" }, after_ready = { command = "announce", timeout = "2s" }, before_stop = { command = "leave", timeout = "1s" }, after_exit = { command = "clean", timeout = "2s" } }
+            before_start = { command = "prepare", timeout = "2s" }
+            after_ready = { command = "announce", timeout = "2s" }
+            before_stop = { command = "leave", timeout = "1s" }
+            after_exit = { command = "clean", timeout = "2s" }
         "#,
         changed: None,
     },
@@ -113,7 +116,8 @@ pub(super) const ALL: [Named; 7] = [
             stop = { grace = "2s" }
             restart = { backoff = { first = "1s", factor = 1.0, max = "1s", jitter = 0.0 } }
         "#,
-        changed: Some(r#"
+        changed: Some(
+            r#"
             [service.web]
             command = "x"
             needs = [{ service = "store" }]
@@ -124,7 +128,8 @@ pub(super) const ALL: [Named; 7] = [
             command = "x"
             stop = { grace = "2s" }
             restart = { backoff = { first = "1s", factor = 1.0, max = "1s", jitter = 0.0 } }
-        "#),
+        "#,
+        ),
     },
     Named {
         name: "rolling",

@@ -152,7 +152,10 @@ impl World {
         }
         for check in self.checks.keys() {
             for (passes, faults) in [(true, 0), (false, 1)] {
-                answers.push(Answer { event: Event::GateAnswered { check: *check, outcome: outcome(passes) }, faults });
+                answers.push(Answer {
+                    event: Event::GateAnswered { check: *check, outcome: outcome(passes) },
+                    faults,
+                });
             }
         }
         answers
@@ -182,7 +185,8 @@ impl Process {
         match self.course {
             Course::Running if self.killed => exits(Exit::Signal { signal: 9, core_dumped: false }, 0, 0),
             Course::Running => {
-                let code = if self.asked { Exit::Signal { signal: 15, core_dumped: false } } else { Exit::Code(1) };
+                let code =
+                    if self.asked { Exit::Signal { signal: 15, core_dumped: false } } else { Exit::Code(1) };
                 let free = u8::from(!self.asked);
                 exits(code, 0, free);
                 exits(code, 1, 1);

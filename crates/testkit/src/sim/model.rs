@@ -119,10 +119,7 @@ impl Model {
         self.gate_passed = None;
         match event {
             // Not made by the simulation yet.
-            Event::Notified { .. }
-            | Event::MainChanged { .. }
-            | Event::LogMatched { .. }
-            | Event::Tick => {}
+            Event::Notified { .. } | Event::MainChanged { .. } | Event::LogMatched { .. } | Event::Tick => {}
             Event::Apply(stack) => {
                 self.is_command = true;
                 self.take_change(stack);
@@ -246,7 +243,8 @@ impl Model {
         let Some(it) = self.spawns.get_mut(&spawn) else { return };
         it.course = Course::Gone;
         let in_time = self.end.is_none_or(|end| now < end.budget_end);
-        let hook = self.stack.service(it.replica.service.as_str()).and_then(|it| it.hooks.after_exit.as_ref());
+        let hook =
+            self.stack.service(it.replica.service.as_str()).and_then(|it| it.hooks.after_exit.as_ref());
         it.must_close = it.ran && in_time && hook.is_some();
         let Some(replica) = self.replicas.get_mut(&it.replica) else { return };
         // One that waits for a fresh start, or for none, has nothing to do with what its old tree did.
@@ -254,12 +252,18 @@ impl Model {
         replica.failed |= failed && !waits;
     }
 
-    /// What follows a failure is being decided: it counts from here on.
-    fn settle(&mut self, id: &ReplicaId, now: Moment) {
+    /// A start begins, perhaps a fresh try of one that gave up.
+    fn begin_again(&mut self, id: &ReplicaId, now: Moment) {
+        self.settle(id, now);
         let Some(replica) = self.replicas.get_mut(id) else { return };
         if replica.retry_at.take_if(|at| *at <= now).is_some() {
             replica.failures_since_command.clear();
         }
+    }
+
+    /// What follows a failure is being decided: it counts from here on.
+    fn settle(&mut self, id: &ReplicaId, now: Moment) {
+        let Some(replica) = self.replicas.get_mut(id) else { return };
         if std::mem::take(&mut replica.failed) {
             replica.failures.push(now);
             replica.failures_since_command.push(now);
@@ -312,7 +316,7 @@ impl Model {
     fn take_launch(&mut self, id: &ReplicaId, spawn: SpawnId, now: Moment) -> Result<(), Broken> {
         self.check_start(id, now)?;
         rule!(!self.spawns.contains_key(&spawn), "ids are unique", "spawn {spawn}");
-        self.settle(id, now);
+        self.begin_again(id, now);
         let config = self.config(&id.service).clone();
         self.check_before_launch(id, &config)?;
         let failures = &self.replicas[id].failures_since_command;
@@ -365,9 +369,9 @@ impl Model {
         let config = self.config(&id.service);
         let last = self.replicas.get(id).and_then(|replica| replica.spawn);
         let prepared = self.runs.values().filter(|run| run.replica == *id).last().is_some_and(|run| {
-                let before_start = run.purpose == mainstay_lifecycle::Purpose::BeforeStart;
-                before_start && run.passed == Some(true) && run.spawn == last
-            });
+            let before_start = run.purpose == mainstay_lifecycle::Purpose::BeforeStart;
+            before_start && run.passed == Some(true) && run.spawn == last
+        });
         let wanted = self.up.contains(&id.service) && !self.is_retired(id);
         rule!(wanted, "only what is wanted is launched", "{id}");
         let Some(replica) = self.replicas.get(id) else {
@@ -385,15 +389,17 @@ impl Model {
         if !prepared {
             self.check_outside_gates(id, config)?;
         }
-        let early = [replica.backoff_until, replica.retry_at].into_iter().flatten().find(|until| *until > now);
+        let early =
+            [replica.backoff_until, replica.retry_at].into_iter().flatten().find(|until| *until > now);
         rule!(early.is_none(), "no restart before its wait is over", "{id} has to wait until {early:?}");
         self.check_closed(id, now)
     }
 
     /// A start with outside gates comes with the last good answer of a round in which all were asked and passed.
     fn check_outside_gates(&self, id: &ReplicaId, config: &Service) -> Result<(), Broken> {
-        let outside: Vec<usize> =
-            (0..config.needs.len()).filter(|place| matches!(config.needs[*place].gate, Gate::Outside(_))).collect();
+        let outside: Vec<usize> = (0..config.needs.len())
+            .filter(|place| matches!(config.needs[*place].gate, Gate::Outside(_)))
+            .collect();
         let asked = |place: usize| {
             self.checks.values().rev().filter(move |it| it.service == id.service && it.need == place)
         };
@@ -436,8 +442,16 @@ impl Model {
             | Record::Reloaded { .. }
             | Record::Command { .. } => return Ok(()),
         };
-        if *to != State::Stopping {
-            self.settle(id, now);
+        match to {
+            State::Stopping => {}
+            State::Failed => self.settle(id, now),
+            State::Waiting
+            | State::Starting
+            | State::Ready
+            | State::Unready
+            | State::Backoff
+            | State::Stopped
+            | State::Completed => self.begin_again(id, now),
         }
         if self.stack.service(id.service.as_str()).is_none() {
             return Err(("states chain", format!("there is no {id}")));

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Lose, Need, Probe, ReloadPolicy,
-    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy,
-    StopStep,
+    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Lose, Need, Probe,
+    ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
 };
 use mainstay_os::fake::Random;
 use mainstay_types::{CommandLine, HostPort, ProbeAction, ServiceName, StackName, StopSignal};
@@ -217,6 +216,8 @@ fn give_up(random: &mut Random) -> Option<GiveUp> {
     (!random.one_in(4)).then(|| GiveUp {
         failures: 1 + random.below(5) as u32,
         within: random.duration(Duration::from_millis(100), Duration::from_secs(60)),
-        retry_after: random.one_in(3).then(|| random.duration(Duration::from_millis(1), Duration::from_secs(90))),
+        retry_after: random
+            .one_in(3)
+            .then(|| random.duration(Duration::from_millis(1), Duration::from_secs(90))),
     })
 }

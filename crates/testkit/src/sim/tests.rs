@@ -1,6 +1,6 @@
 //! The simulation itself: it holds over many seeds, replays exactly, and notices each kind of broken machine.
 
-mod broken;
+pub(crate) mod broken;
 
 use super::*;
 

@@ -33,6 +33,7 @@ impl Model {
         let diff = diff(&self.stack, stack);
         let restarts = diff.changed.into_iter().filter(|change| change.effect == ChangeEffect::Restart);
         for name in diff.removed.into_iter().chain(restarts.map(|change| change.name)) {
+            self.forget_gates(&name);
             if self.up.remove(&name) {
                 again.insert(name.clone());
             }
@@ -76,7 +77,8 @@ impl Model {
             }
         }
         let differs = |name: &ServiceName| old.service(name.as_str()) != change.stack.service(name.as_str());
-        let needs = |stack: &Stack, name: &ServiceName| stack.service(name.as_str()).map(|it| it.needs.clone());
+        let needs =
+            |stack: &Stack, name: &ServiceName| stack.service(name.as_str()).map(|it| it.needs.clone());
         self.last_check.retain(|(name, _), _| needs(&old, name) == needs(&change.stack, name));
         for it in self.spawns.values_mut().filter(|it| differs(&it.replica.service)) {
             // What comes with the change does not concern starts that came before.
@@ -115,7 +117,8 @@ impl Model {
         let concerned = self.is_changing(&id.service) || self.is_retired(id);
         rule!(!changes || concerned, "a change leaves alone what it does not change", "{id}: {reason}");
         if let Reason::RollingRestart = reason {
-            let others = self.replicas.iter().filter(|(other, _)| other.service == id.service && *other != id);
+            let others =
+                self.replicas.iter().filter(|(other, _)| other.service == id.service && *other != id);
             let down = others.clone().find(|(_, it)| it.rolling);
             rule!(down.is_none(), "a rolling restart takes one replica at a time", "{id}: {down:?}");
             rule!(self.rolls.contains(&id.service), "nothing rolls without a reload", "{id}");
@@ -153,7 +156,13 @@ impl Model {
     }
 
     /// Counts the answers of a gate while its service runs. Only where there is one replica is it clear which are meant.
-    pub(super) fn take_kept_answer(&mut self, name: &ServiceName, need: usize, asked_at: Moment, passed: bool) {
+    pub(super) fn take_kept_answer(
+        &mut self,
+        name: &ServiceName,
+        need: usize,
+        asked_at: Moment,
+        passed: bool,
+    ) {
         let Some(config) = self.stack.service(name.as_str()).filter(|it| it.replicas == 1) else { return };
         if config.needs.get(need).is_none_or(|need| need.lose != Lose::Stop) {
             return;
@@ -161,14 +170,26 @@ impl Model {
         let id = ReplicaId { service: name.clone(), index: 0 };
         let spawn = self.replicas.get(&id).and_then(|replica| replica.spawn);
         let Some(it) = spawn.and_then(|spawn| self.spawns.get_mut(&spawn)) else { return };
-        if matches!(it.course, Course::Running { .. }) && asked_at > it.launched_at {
+        if self.up.contains(name) && matches!(it.course, Course::Running { .. }) && asked_at > it.launched_at
+        {
             let failures = it.lost_gates.entry(need).or_default();
             *failures = if passed { 0 } else { *failures + 1 };
         }
     }
 
+    /// Gates are kept while a service is wanted.
+    fn forget_gates(&mut self, name: &ServiceName) {
+        let its = self.spawns.values_mut().filter(|it| it.replica.service == *name);
+        its.for_each(|it| it.lost_gates = BTreeMap::new());
+    }
+
     /// A program that runs on although a gate with `lose = "stop"` does not hold any more.
-    pub(super) fn check_kept_gates(&self, id: &ReplicaId, service: &Service, it: &Spawn) -> Result<(), Broken> {
+    pub(super) fn check_kept_gates(
+        &self,
+        id: &ReplicaId,
+        service: &Service,
+        it: &Spawn,
+    ) -> Result<(), Broken> {
         if it.needs != service.needs || self.is_retired(id) || !self.up.contains(&service.name) {
             return Ok(());
         }
@@ -176,9 +197,10 @@ impl Model {
             let lost = match &need.gate {
                 Gate::Service { is: Condition::Completed, .. } => false,
                 Gate::Service { service: needed, is } => {
-                    let removed = self.change.as_ref().is_some_and(|change| {
-                        change.stack.service(needed.as_str()).is_none()
-                    });
+                    let removed = self
+                        .change
+                        .as_ref()
+                        .is_some_and(|change| change.stack.service(needed.as_str()).is_none());
                     !removed && !self.holds(needed, *is)
                 }
                 Gate::Outside(_) => it.lost_gates.get(&place).is_some_and(|failures| *failures >= LOST_AFTER),
@@ -194,7 +216,8 @@ impl Model {
         if let Some(change) = &mut self.change {
             change.again.extend(held.iter().cloned());
         }
-        let names: BTreeSet<ServiceName> = names.iter().filter(|name| !held.contains(name)).cloned().collect();
+        let names: BTreeSet<ServiceName> =
+            names.iter().filter(|name| !held.contains(name)).cloned().collect();
         for (id, replica) in &mut self.replicas {
             if names.contains(&id.service) {
                 let down = replica.state.is_none_or(|state| state.phase() == Phase::Terminated);
@@ -211,6 +234,7 @@ impl Model {
     pub(super) fn stop(&mut self, name: &ServiceName) {
         self.up.remove(name);
         self.rolls.remove(name);
+        self.forget_gates(name);
         if let Some(change) = &mut self.change {
             change.again.remove(name);
         }

@@ -7,8 +7,8 @@ use mainstay_lifecycle::{Purpose, TaskId};
 use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
 
 use super::super::probe;
-use super::spawn::{Course, Spawn};
 use super::Model;
+use super::spawn::{Course, Spawn};
 
 /// See the module header.
 #[derive(Debug)]
@@ -76,7 +76,8 @@ impl Model {
             let window = config.restart.give_up.map(|limit| limit.within);
             let recent = |failures: &[Moment]| {
                 let last = failures.last().copied();
-                let counts = |it: &&Moment| last.zip(window).is_some_and(|(last, window)| last.since(**it) <= window);
+                let counts =
+                    |it: &&Moment| last.zip(window).is_some_and(|(last, window)| last.since(**it) <= window);
                 failures.iter().filter(counts).copied().collect()
             };
             let spawn = replica.spawn.map(|spawn| self.spawns[&spawn].gist(spawn, config));

@@ -57,7 +57,7 @@ impl Model {
         match purpose {
             Purpose::BeforeStart => {
                 self.check_start(id, now)?;
-                self.settle(id, now);
+                self.begin_again(id, now);
             }
             Purpose::AfterReady => {
                 let it = self.tree_of(id)?;
@@ -110,13 +110,19 @@ impl Model {
         now: Moment,
     ) -> Result<(), Broken> {
         let policy = self.config(&id.service).stop.clone();
-        let before_stop = self.runs.values().find(|run| {
-            run.replica == *id && run.purpose == Purpose::BeforeStop && run.is_under_way(now)
-        });
-        rule!(before_stop.is_none(), "steps of a stop come in their order", "{id}: {before_stop:?} still runs");
-        let other = self.runs.values().find(|run| {
-            run.replica == *id && run.purpose == Purpose::Stop && run.is_under_way(now)
-        });
+        let before_stop = self
+            .runs
+            .values()
+            .find(|run| run.replica == *id && run.purpose == Purpose::BeforeStop && run.is_under_way(now));
+        rule!(
+            before_stop.is_none(),
+            "steps of a stop come in their order",
+            "{id}: {before_stop:?} still runs"
+        );
+        let other = self
+            .runs
+            .values()
+            .find(|run| run.replica == *id && run.purpose == Purpose::Stop && run.is_under_way(now));
         rule!(other.is_none(), "one command of a stop runs at a time", "{id}: {other:?} still runs");
         let failed = self.runs.values().filter(|run| run.replica == *id && run.purpose == Purpose::Stop);
         let failed = failed.last().is_some_and(|run| run.passed == Some(false));
@@ -125,7 +131,12 @@ impl Model {
         it.begin_asking(now, &policy);
         let steps = steps(&it.policy.as_ref().unwrap_or(&policy).steps);
         let next = steps.get(it.steps).filter(|step| step.action == *action);
-        rule!(next.is_some(), "steps of a stop come in their order", "{id}: {action:?} after {} steps", it.steps);
+        rule!(
+            next.is_some(),
+            "steps of a stop come in their order",
+            "{id}: {action:?} after {} steps",
+            it.steps
+        );
         let early = it.next_step_at.is_some_and(|at| now < at) && !failed;
         rule!(!early, "a step has its time", "{id}: the next one is due {:?}", it.next_step_at);
         it.steps += 1;
@@ -151,9 +162,10 @@ impl Model {
     }
 
     pub(super) fn take_told(&mut self, id: &ReplicaId, purpose: Purpose) -> Result<(), Broken> {
-        let run = self.runs.values_mut().find(|run| {
-            run.replica == *id && run.purpose == purpose && run.passed.is_some() && !run.told
-        });
+        let run = self
+            .runs
+            .values_mut()
+            .find(|run| run.replica == *id && run.purpose == purpose && run.passed.is_some() && !run.told);
         rule!(run.is_some(), "each run is told once, when it has ended", "{purpose:?} of {id}");
         run.into_iter().for_each(|run| run.told = true);
         Ok(())

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_config::{Condition, Gate, Lose, Stack, StackDiff};
-use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, Purpose, Reason, Record, StackMachine, TaskId};
+use mainstay_lifecycle::{
+    Command, Effect, Event, GateCheckId, Purpose, Reason, Record, StackMachine, TaskId,
+};
 use mainstay_types::{Moment, ProbeKind, ReplicaId, SpawnId, State, StopSignal};
 
 use super::super::{Options, Subject, run_with};
 
 /// What is wrong with a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     // It works from another file than the model.
     NoLimit,
     LowerLimit,
@@ -84,7 +86,7 @@ pub(super) enum Fault {
     OtherStates,
 }
 
-const FAULTS: [(Fault, &str); 62] = [
+pub(crate) const FAULTS: [(Fault, &str); 62] = [
     (Fault::NoLimit, "restarts never exceed the limit"),
     (Fault::LowerLimit, "it gives up only at the limit"),
     (Fault::NoServiceGates, "no start before its gates hold"),
@@ -171,7 +173,13 @@ fn every_broken_rule_is_noticed() {
 #[test]
 fn every_rule_has_a_machine_that_breaks_it() {
     // In the model's text a rule is the first literal after the macro's name.
-    let source = [include_str!("../model.rs"), include_str!("../model/standing.rs"), include_str!("../model/runs.rs"), include_str!("../model/change.rs")].concat();
+    let source = [
+        include_str!("../model.rs"),
+        include_str!("../model/standing.rs"),
+        include_str!("../model/runs.rs"),
+        include_str!("../model/change.rs"),
+    ]
+    .concat();
     let rules = source.split("rule!(").skip(1).filter_map(|call| {
         let literal = call.split('"').nth(1)?;
         (!literal.is_empty()).then_some(literal)
@@ -185,7 +193,7 @@ fn every_rule_has_a_machine_that_breaks_it() {
 
 /// The machine with one fault.
 #[derive(Clone, Debug)]
-pub(super) struct Broken {
+pub(crate) struct Broken {
     fault: Fault,
     machine: StackMachine,
     stack: Arc<Stack>,
@@ -195,7 +203,7 @@ pub(super) struct Broken {
 }
 
 impl Broken {
-    pub(super) fn new(fault: Fault, stack: Arc<Stack>, seed: u64) -> Self {
+    pub(crate) fn new(fault: Fault, stack: Arc<Stack>, seed: u64) -> Self {
         let machine = StackMachine::new(Arc::new(misread(fault, &stack)), seed);
         Self { fault, machine, stack, next_stack: None, now: Moment::START, ending: false }
     }
@@ -269,7 +277,12 @@ impl Broken {
             }
             (
                 Fault::RollTwo,
-                Effect::Record(Record::State { replica, to: State::Stopping, reason: Reason::RollingRestart, .. }),
+                Effect::Record(Record::State {
+                    replica,
+                    to: State::Stopping,
+                    reason: Reason::RollingRestart,
+                    ..
+                }),
             ) => {
                 let other = ReplicaId { service: replica.service.clone(), index: replica.index + 1 };
                 let (from, to, reason) = (State::Ready, State::Stopping, Reason::RollingRestart);
@@ -391,7 +404,9 @@ impl Subject for Broken {
         let effects = self.machine.handle(misread_event, now);
         let mut changed = Vec::new();
         for mut effect in effects {
-            if let (Effect::Record(Record::Applied { .. }), Some(stack)) = (&effect, self.next_stack.take()) {
+            if matches!(effect, Effect::Record(Record::Applied { .. }))
+                && let Some(stack) = self.next_stack.take()
+            {
                 self.stack = stack;
             }
             self.alter(&mut effect);
@@ -480,7 +495,9 @@ fn misread(fault: Fault, stack: &Stack) -> Stack {
             Fault::NoBeforeStart => service.hooks.before_start = None,
             Fault::NoAfterReady => service.hooks.after_ready = None,
             Fault::NoAfterExit => service.hooks.after_exit = None,
-            Fault::HastySteps => service.stop.steps.iter_mut().for_each(|step| step.wait = Some(Duration::ZERO)),
+            Fault::HastySteps => {
+                service.stop.steps.iter_mut().for_each(|step| step.wait = Some(Duration::ZERO))
+            }
             Fault::IgnoresLoss => service.needs.iter_mut().for_each(|need| need.lose = Lose::Ignore),
             Fault::NoBackoff => service.restart.backoff.first = Duration::ZERO,
             Fault::PatientLiveness => {
