@@ -82,7 +82,8 @@ pub enum Event {
         line: String,
     },
     /// The file has changed and is valid: this is the stack from here on. Services are started, stopped and restarted as
-    /// [`mainstay_config::diff`] says, in the order of the gates.
+    /// [`mainstay_config::diff`] says, in the order of the gates. Until what is taken away has ended the old one counts;
+    /// one that comes meanwhile takes its place. Ignored once the stack is stopped for good.
     Apply(Arc<Stack>),
     /// Answers [`crate::Effect::CheckGate`].
     GateAnswered {
@@ -104,7 +105,8 @@ pub enum Command {
     Stop(ServiceName),
     /// Stop and start this service alone. One that is not running is started.
     Restart(ServiceName),
-    /// Make this service read its configuration again, as its `reload` says.
+    /// Make this service read its configuration again, as its `reload` says. One that is not running stays so; the
+    /// service's view tells how it goes.
     Reload(ServiceName),
     /// Stop everything in reverse order of dependency, within the stop budget. Final: nothing is started after it.
     StopStack,

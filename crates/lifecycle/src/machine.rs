@@ -14,12 +14,15 @@
 //! |---|---|---|
 //! | Up | waiting, starting, backoff | on its way |
 //! | Up | ready, unready | as it should be, or nearly |
-//! | Up | stopping | restarting: a command, a probe, leftovers of an exit, or what runs after one |
+//! | Up | stopping | restarting: a command, a probe, a gate that was lost, leftovers of an exit, or what runs after one |
 //! | Up | stopped, completed, failed | its policy has ended it |
 //! | Down | starting, ready, unready | waits for its dependents to end |
 //! | Down | stopping | on its way |
 //! | Down | stopped, completed, failed | as it should be |
 //! | Down | waiting, backoff | never seen from outside: ends at once |
+//!
+//! A changed file (`apply.rs`) takes the place of the stack when what it takes away has ended; until then a replica beyond
+//! a smaller number is wanted down although its service is wanted up.
 //!
 //! Work per event is in proportion to what the event changes: each service counts its shut gates and the dependents
 //! that still hold up its stop, and a change pushes exactly the services it concerns to a queue.
@@ -35,24 +38,23 @@ mod ladder;
 mod probing;
 mod processes;
 mod rolling;
+mod slot;
 mod stopping;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_config::{Condition, Service, Stack};
+use mainstay_config::{Service, Stack};
 use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, SpawnId, State};
 
 use crate::graph::Graph;
 use crate::replica::{Actual, Outlook, Replica};
 use crate::{Effect, Event, GateCheckId, Reason, Record, SplitMix64, TaskId, Wanted};
 use apply::Pending;
-use gates::GateWait;
-use keeping::Keeping;
 pub(crate) use keeping::is_kept;
 pub use rolling::ReloadId;
-pub(crate) use rolling::Reloading;
+pub(crate) use slot::Slot;
 
 /// How long after a kill the news of its end may take before the tree counts as left behind. A kill cannot be
 /// refused, but a process in an uninterruptible wait (a dead network file system, say) ends only when that does; five
@@ -107,46 +109,6 @@ enum Course {
     Up { ran: bool },
     /// Being stopped for good. What is left at `budget_end` is killed.
     Down { asked_at: Moment, budget_end: Moment },
-}
-
-/// One service.
-#[derive(Clone, Debug)]
-pub(crate) struct Slot {
-    pub(crate) wanted: Wanted,
-    /// Why it is wanted down.
-    down_reason: Reason,
-    pub(crate) replicas: Vec<Replica>,
-    /// Replicas by state, in the order of [`State::ALL`].
-    counts: [u32; State::ALL.len()],
-    /// Those of the starting ones that are prepared or whose launch is in flight.
-    launching: u32,
-    /// Which conditions of others this service fulfils.
-    holds: Holds,
-    /// Its gates on services that do not hold.
-    pub(crate) shut_gates: u32,
-    /// Dependents that are wanted down, and are not down yet or blocked themselves.
-    blockers: u32,
-    /// Whether it counts among the blockers of what it needs.
-    blocks: bool,
-    /// While a replica waits for gates.
-    pub(crate) wait: Option<GateWait>,
-    /// As it stands in the index of deadlines.
-    wait_deadline: Option<(Moment, DeadlineReason)>,
-    /// While it runs and has gates that are kept.
-    keeping: Option<Keeping>,
-    /// Its last reload.
-    pub(crate) reload: Option<Reloading>,
-    /// So many of its replicas, the last ones, are stopped for good because a changed file has fewer.
-    retired: usize,
-    /// Whether it is in the queue.
-    queued: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Holds {
-    ready: bool,
-    started: bool,
-    completed: bool,
 }
 
 /// Decides for all services of one stack. See the module header.
@@ -415,6 +377,10 @@ impl StackMachine {
         self.active = self.active + active(to) - active(from);
         self.initializing = self.initializing + initializing(to) - initializing(from);
         replica.actual = actual;
+        if replica.joining && !matches!(to, State::Waiting | State::Starting) {
+            replica.joining = false;
+            slot.joining -= 1;
+        }
         let announced = std::mem::replace(&mut replica.announced, true);
         if from != to {
             replica.since = self.now;
@@ -564,108 +530,5 @@ fn probe_of(service: &Service, kind: ProbeKind) -> Option<&mainstay_config::Prob
         ProbeKind::Startup => service.startup.as_ref(),
         ProbeKind::Readiness => service.readiness.as_ref(),
         ProbeKind::Liveness => service.liveness.as_ref(),
-    }
-}
-
-impl Slot {
-    /// Nothing was ever asked of it.
-    fn new(replicas: u32, shut_gates: u32) -> Self {
-        let mut counts = [0; State::ALL.len()];
-        counts[State::Stopped as usize] = replicas;
-        Self {
-            wanted: Wanted::Down,
-            down_reason: Reason::NotWanted,
-            replicas: (0..replicas).map(|_| Replica::new()).collect(),
-            counts,
-            launching: 0,
-            holds: Holds::default(),
-            shut_gates,
-            blockers: 0,
-            blocks: false,
-            wait: None,
-            wait_deadline: None,
-            keeping: None,
-            reload: None,
-            retired: 0,
-            queued: false,
-        }
-    }
-
-    /// So many of its replicas are there to stay.
-    fn kept(&self) -> usize {
-        self.replicas.len() - self.retired
-    }
-
-    fn count(&self, state: State) -> u32 {
-        self.counts[state as usize]
-    }
-
-    /// Replicas that are not terminated.
-    fn active(&self) -> u32 {
-        let terminated = [State::Stopped, State::Completed, State::Failed];
-        self.counts.iter().sum::<u32>() - terminated.iter().map(|state| self.count(*state)).sum::<u32>()
-    }
-
-    /// The counts that [`StackMachine::shift`] keeps in step otherwise.
-    fn recount(&mut self) {
-        (self.counts, self.launching) = self.count_replicas(self.replicas.len());
-        self.holds = self.compute_holds();
-    }
-
-    /// The first `upto` replicas by state, and those whose launch is in flight.
-    fn count_replicas(&self, upto: usize) -> ([u32; State::ALL.len()], u32) {
-        let mut counts = [0; State::ALL.len()];
-        let mut launching = 0;
-        for replica in &self.replicas[..upto] {
-            counts[replica.actual.state() as usize] += 1;
-            let launches = matches!(replica.actual, Actual::Preparing { .. } | Actual::Launching { .. });
-            launching += u32::from(launches);
-        }
-        (counts, launching)
-    }
-
-    fn compute_holds(&self) -> Holds {
-        if self.retired > 0 {
-            // Those that go are not missed by anybody.
-            let (counts, launching) = self.count_replicas(self.kept());
-            return Holds::new(counts, launching);
-        }
-        Holds::new(self.counts, self.launching)
-    }
-
-    /// The state of the service: stopping if any replica is, failed if any has, then the least advanced of those
-    /// that are up; stopped or completed when none is.
-    pub(crate) fn state(&self) -> State {
-        const ORDER: [State; 9] = [
-            State::Stopping,
-            State::Failed,
-            State::Backoff,
-            State::Waiting,
-            State::Starting,
-            State::Unready,
-            State::Ready,
-            State::Stopped,
-            State::Completed,
-        ];
-        ORDER.into_iter().find(|state| self.count(*state) > 0).unwrap_or(State::Stopped)
-    }
-}
-
-impl Holds {
-    fn new(counts: [u32; State::ALL.len()], launching: u32) -> Self {
-        let count = |state: State| counts[state as usize];
-        let all: u32 = counts.iter().sum();
-        let completed = count(State::Completed);
-        let ready = count(State::Ready) + completed;
-        let running = count(State::Starting) - launching + count(State::Unready);
-        Self { ready: ready == all, started: ready + running == all, completed: completed == all }
-    }
-
-    fn of(self, condition: Condition) -> bool {
-        match condition {
-            Condition::Ready => self.ready,
-            Condition::Started => self.started,
-            Condition::Completed => self.completed,
-        }
     }
 }

@@ -224,6 +224,18 @@ impl Track {
         }
     }
 
+    /// Whether a check is in flight.
+    pub(crate) const fn is_asked(&self) -> bool {
+        matches!(self.asking, Asking::InFlight { .. })
+    }
+
+    /// The answer to a check of an older file is still to come, and the next check with it.
+    pub(crate) const fn await_stale(&mut self, now: Moment) {
+        if matches!(self.asking, Asking::Due(_)) {
+            self.asking = Asking::InFlight { since: now, stale: true };
+        }
+    }
+
     /// It has passed, and is not looked at again.
     pub(crate) const fn settle(&mut self) {
         self.verdict = Some(true);

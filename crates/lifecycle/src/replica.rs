@@ -53,6 +53,9 @@ pub(crate) struct Replica {
     pub(crate) status_text: Option<String>,
     /// What its program said before the news of its launch; at most [`EARLY_NEWS`].
     pub(crate) early: Vec<Event>,
+    /// Whether it came with a changed file to a service that was ready, and has not come up yet: until then nobody
+    /// counts on it.
+    pub(crate) joining: bool,
     /// A tree that outlived its kill; nothing is launched while it is there.
     pub(crate) held: Option<Held>,
     /// As it stands in the machine's index of deadlines.
@@ -95,6 +98,8 @@ pub(crate) struct Running {
     pub(crate) reloading: bool,
     /// One for each declared probe, startup first.
     pub(crate) tracks: Vec<Track>,
+    /// Probes that a changed file took away while a check of them was in flight, and still is.
+    pub(crate) orphans: Vec<ProbeKind>,
     /// Whether it has been ready, which happens for the first time once.
     pub(crate) was_ready: bool,
     /// Its `after_ready`, while that runs.
@@ -226,6 +231,7 @@ impl Replica {
             tries: Tries::default(),
             status_text: None,
             early: Vec::new(),
+            joining: false,
             held: None,
             deadline: None,
         }
@@ -342,7 +348,7 @@ impl Stage {
     pub(crate) fn extend(&mut self, until: Moment) {
         match self {
             Self::NotLaunched { kill_at } | Self::BeforeStop { kill_at, .. } => {
-                *kill_at = (*kill_at).max(until)
+                *kill_at = (*kill_at).max(until);
             }
             Self::Asked { kill_at, next_at, .. } => {
                 *kill_at = (*kill_at).max(until);

@@ -8,8 +8,16 @@
 //!    └── a newer one takes its place        gates and probes count from here     NEW gates
 //! ```
 //!
-//! A service that did not change is not touched: its starts, tries, waits and probes go on. `StopStack` and `KillStack`
+//! A service that did not change is not touched: its starts, tries, waits and probes go on. Its own kept gates are its
+//! own matter: with `lose = "stop"` it stops while what it needs is restarted for the change. `StopStack` and `KillStack`
 //! end a pending change; a `Stop` of one of its services keeps that one down.
+//!
+//! | key | counts |
+//! |---|---|
+//! | `startup`, `readiness`, `liveness` | from the swap; what the service is stays until they say otherwise |
+//! | `needs` | at the next start; what is kept while it runs, from the swap |
+//! | `replicas` | from the swap; new ones are not counted on by others before they have come up |
+//! | `stop`, `restart`, `hooks`, `reload` | at their next use; a stop under way goes on as it began |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -218,7 +226,8 @@ impl StackMachine {
                     }
                 }
             }
-            slot.replicas.resize_with(service.replicas as usize, Replica::new);
+            let joining = slot.wanted == Wanted::Up && slot.holds.ready && !slot.replicas.is_empty();
+            slot.replicas.resize_with(service.replicas as usize, || Replica { joining, ..Replica::new() });
             slot.retired = 0;
             self.slots.push(slot);
         }
@@ -316,11 +325,19 @@ impl StackMachine {
                         track.replace(probe, now);
                         track
                     }
-                    None => Track::new(kind, probe, now),
+                    None => {
+                        let mut track = Track::new(kind, probe, now);
+                        if running.orphans.contains(&kind) {
+                            track.await_stale(now);
+                        }
+                        track
+                    }
                 };
                 Some(track)
             })
             .collect();
+        running.orphans.retain(|kind| probe_of(service, *kind).is_none());
+        running.orphans.extend(old.into_values().filter(Track::is_asked).map(|track| track.kind));
         if started {
             // It has started once, and that does not happen again.
             running

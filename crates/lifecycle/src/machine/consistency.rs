@@ -19,9 +19,11 @@ impl StackMachine {
             assert_eq!(slot.replicas.len(), config.replicas as usize, "{name}: replicas");
             assert_eq!(
                 (slot.counts, slot.launching),
-                slot.count_replicas(slot.replicas.len()),
+                super::slot::count_replicas(slot.replicas.iter()),
                 "{name}: counts"
             );
+            let joining = slot.replicas.iter().filter(|replica| replica.joining).count();
+            assert_eq!(slot.joining as usize, joining, "{name}: joining");
             assert_eq!(slot.holds, slot.compute_holds(), "{name}: holds");
             let shut = self.graph.nodes.iter().zip(&self.slots).flat_map(|(node, other)| {
                 node.dependents.iter().filter(move |it| it.service == service && !other.holds.of(it.is))
@@ -50,7 +52,8 @@ impl StackMachine {
                 keys += 1;
                 assert!(self.deadlines.contains(&(moment, Key::Gates(service))), "{name}: wait");
             }
-            if let Some((moment, _)) = slot.keeping.as_ref().and_then(super::Keeping::next_deadline) {
+            if let Some((moment, _)) = slot.keeping.as_ref().and_then(super::keeping::Keeping::next_deadline)
+            {
                 keys += 1;
                 assert!(self.deadlines.contains(&(moment, Key::Keeping(service))), "{name}: keeping");
             }

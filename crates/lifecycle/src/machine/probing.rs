@@ -37,14 +37,18 @@ impl StackMachine {
     pub(super) fn on_probe_answered(&mut self, spawn: SpawnId, kind: ProbeKind, outcome: ProbeOutcome) {
         let Some(&at) = self.spawns.get(&spawn) else { return };
         let now = self.now;
-        let Some(probe) = probe_of(&self.stack.services[at.service], kind) else { return };
+        let probe = probe_of(&self.stack.services[at.service], kind);
         let replica = &mut self.slots[at.service].replicas[at.index];
         let Actual::Running(running) = &mut replica.actual else { return };
         if running.spawn != spawn {
             return;
         }
         let starting = running.health == Health::Starting;
-        let Some(track) = running.tracks.iter_mut().find(|track| track.kind == kind) else { return };
+        let track = running.tracks.iter_mut().find(|track| track.kind == kind);
+        let (Some(probe), Some(track)) = (probe, track) else {
+            running.orphans.retain(|orphan| *orphan != kind);
+            return;
+        };
         let evidence = match &outcome {
             ProbeOutcome::Passed(evidence) => Some(evidence.clone()),
             ProbeOutcome::Failed(_) => None,

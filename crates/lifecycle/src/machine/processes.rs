@@ -91,6 +91,7 @@ impl StackMachine {
             health,
             reloading: false,
             tracks,
+            orphans: Vec::new(),
             was_ready: false,
             after_ready: None,
         };

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use mainstay_config::Lose;
 use proptest::prelude::*;
 
 use super::*;
@@ -54,8 +55,23 @@ fn stack() -> Vec<Service> {
     db.readiness = Some(probe(1000, 1));
     let steps = [("ask", Some(200)), ("SIGINT", Some(200)), ("ask", Some(100)), ("SIGTERM", None)];
     let web = Service { replicas: 2, ..ladder(hooks(service("web")), 800, &steps) };
-    let job = ladder(hooks(oneshot("job")), 500, &[("SIGTERM", Some(100)), ("SIGKILL", None)]);
-    vec![db, needs(web, "db", Condition::Ready), needs(job, "web", Condition::Started)]
+    let mut job = ladder(hooks(oneshot("job")), 500, &[("SIGTERM", Some(100)), ("SIGKILL", None)]);
+    db.reload = ReloadPolicy::Signal(StopSignal::Hup);
+    job.reload = ReloadPolicy::Command(hook("ask", 500).unwrap());
+    let mut web = needs(web, "db", Condition::Ready);
+    web.needs[0].lose = Lose::Stop;
+    vec![db, web, needs(job, "web", Condition::Started)]
+}
+
+/// Another version of the stack. All its services stay: what a removed one leaves behind is forgotten.
+fn changed(which: usize) -> Vec<Service> {
+    let mut services = stack();
+    match which % 5 {
+        0..3 => services[which % 5].command.args.push(which.to_string()),
+        3 => services[0].readiness = None,
+        _ => services.reverse(),
+    }
+    services
 }
 
 impl World {
@@ -99,10 +115,9 @@ impl World {
                     self.trees.values().any(|tree| tree.replica == replica && (tree.runs || tree.leftovers));
                 match purpose {
                     Purpose::BeforeStart | Purpose::AfterExit => self.nothing_of(&replica, purpose.as_str()),
-                    Purpose::AfterReady | Purpose::BeforeStop | Purpose::Stop => {
+                    Purpose::AfterReady | Purpose::BeforeStop | Purpose::Stop | Purpose::Reload => {
                         assert!(runs, "{} of a program that is there", purpose.as_str());
                     }
-                    Purpose::Reload => panic!("nobody asked for it"),
                 }
                 let ends_at = self.bench.now + u64::try_from(timeout.as_millis()).unwrap();
                 assert!(!timeout.is_zero(), "{}", purpose.as_str());
@@ -124,7 +139,8 @@ impl World {
                 self.trees.get_mut(&spawn.0).expect("only what is there is killed").killed = true;
             }
             Effect::Probe { spawn, kind, .. } => assert!(self.probes.insert((spawn.0, kind))),
-            Effect::SignalMain { .. } | Effect::CheckGate { .. } => panic!("{effect:?}"),
+            Effect::SignalMain { spawn, .. } => assert!(self.trees[&spawn.0].runs),
+            Effect::CheckGate { .. } => panic!("{effect:?}"),
             Effect::Record(_) => {}
         }
     }
@@ -146,6 +162,11 @@ impl World {
             (0, _) => self.event(Event::Command(Command::Start(service))),
             (1, _) => self.event(Event::Command(Command::Stop(service))),
             (2, _) => self.event(Event::Command(Command::Restart(service))),
+            (14, _) => self.event(Event::Command(Command::Reload(service))),
+            (15, _) => {
+                let stop_budget = self.bench.machine.stack().stop_budget;
+                self.event(Event::Apply(Arc::new(Stack { stop_budget, ..super::stack(changed(which)) })));
+            }
             (3..7, Some(spawn)) => self.go_on(spawn, passes),
             (7..10, _) => self.answer_run(which, passes),
             (10, _) => {
@@ -224,7 +245,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
     #[test]
     fn commands_and_programs_keep_apart_and_come_to_an_end(
-        steps in prop::collection::vec((0u8..14, 0usize..1200, any::<bool>()), 1..250),
+        steps in prop::collection::vec((0u8..16, 0usize..1200, any::<bool>()), 1..250),
         budget in prop::option::of(50u64..5000), kill in any::<bool>(), stubborn in any::<bool>(),
     ) {
         let mut world = World::new(budget);
