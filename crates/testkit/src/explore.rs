@@ -278,7 +278,7 @@ impl<S: Explorable> stateright::Model for Explored<S> {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![Property::always(RULES_HOLD, |explored: &Self, node: &Node<S>| {
-            !node.broken.as_ref().is_some_and(|(rule, _)| explored.rule.is_none_or(|wanted| wanted == *rule))
+            node.broken.as_ref().is_none_or(|(rule, _)| explored.rule.is_some_and(|wanted| wanted != *rule))
         })]
     }
 }

@@ -60,7 +60,6 @@ impl Model {
         let Some(change) = self.change.take() else {
             return Err(("a change counts once", "nothing was to be applied".to_owned()));
         };
-        let old = std::mem::replace(&mut self.stack, change.stack.clone());
         let stays = |id: &ReplicaId| {
             change.stack.service(id.service.as_str()).is_some_and(|it| id.index < it.replicas)
         };
@@ -69,11 +68,26 @@ impl Model {
             let has_to = !stays(id) || change.changing.contains(&id.service);
             rule!(down || !has_to, "a change counts when what it takes away has ended", "{id} is there");
         }
+        let names = self.stack.services.iter().map(|it| it.name.clone());
+        let ready_before: BTreeSet<ServiceName> =
+            names.filter(|name| self.holds(name, Condition::Ready)).collect();
+        let old = std::mem::replace(&mut self.stack, change.stack.clone());
         self.replicas.retain(|id, _| stays(id));
+        let grows =
+            |it: &&Service| old.service(it.name.as_str()).is_some_and(|old| old.replicas < it.replicas);
+        let growing: Vec<&Service> = change.stack.services.iter().filter(grows).collect();
+        let relied_on: BTreeSet<ServiceName> = growing
+            .into_iter()
+            .filter(|it| self.up.contains(&it.name) && ready_before.contains(&it.name))
+            .map(|it| it.name.clone())
+            .collect();
         for service in &change.stack.services {
             for index in 0..service.replicas {
                 let id = ReplicaId { service: service.name.clone(), index };
-                self.replicas.entry(id).or_insert_with(Replica::default);
+                self.replicas.entry(id).or_insert_with(|| Replica {
+                    joining: relied_on.contains(&service.name),
+                    ..Replica::default()
+                });
             }
         }
         let differs = |name: &ServiceName| old.service(name.as_str()) != change.stack.service(name.as_str());
@@ -135,6 +149,7 @@ impl Model {
             }
             State::Waiting | State::Starting | State::Unready | State::Stopping => {}
         }
+        replica.joining &= matches!(to, State::Waiting | State::Starting);
     }
 
     pub(super) fn take_reload(&mut self, name: &ServiceName) {

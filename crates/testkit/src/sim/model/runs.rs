@@ -124,8 +124,8 @@ impl Model {
             .values()
             .find(|run| run.replica == *id && run.purpose == Purpose::Stop && run.is_under_way(now));
         rule!(other.is_none(), "one command of a stop runs at a time", "{id}: {other:?} still runs");
-        let failed = self.runs.values().filter(|run| run.replica == *id && run.purpose == Purpose::Stop);
-        let failed = failed.last().is_some_and(|run| run.passed == Some(false));
+        let last = self.runs.values().rfind(|run| run.replica == *id && run.purpose == Purpose::Stop);
+        let failed = last.is_some_and(|run| run.passed == Some(false));
         let it = self.tree_of(id)?;
         rule!(it.killed_at.is_none(), "no step follows the kill", "{id}: {action:?}, {it:?}");
         it.begin_asking(now, &policy);
@@ -174,7 +174,7 @@ impl Model {
     /// What a launch has to have behind it, beside its gates.
     pub(super) fn check_before_launch(&self, id: &ReplicaId, config: &Service) -> Result<(), Broken> {
         if config.hooks.before_start.is_some() {
-            let last = self.runs.values().filter(|run| run.replica == *id).last();
+            let last = self.runs.values().rfind(|run| run.replica == *id);
             let prepared = last.is_some_and(|run| {
                 run.purpose == Purpose::BeforeStart && run.passed == Some(true) && run.ended_at.is_none()
             });

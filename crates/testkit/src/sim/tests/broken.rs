@@ -176,6 +176,7 @@ fn every_rule_has_a_machine_that_breaks_it() {
     let source = [
         include_str!("../model.rs"),
         include_str!("../model/standing.rs"),
+        include_str!("../model/launch.rs"),
         include_str!("../model/runs.rs"),
         include_str!("../model/change.rs"),
     ]
@@ -496,7 +497,7 @@ fn misread(fault: Fault, stack: &Stack) -> Stack {
             Fault::NoAfterReady => service.hooks.after_ready = None,
             Fault::NoAfterExit => service.hooks.after_exit = None,
             Fault::HastySteps => {
-                service.stop.steps.iter_mut().for_each(|step| step.wait = Some(Duration::ZERO))
+                service.stop.steps.iter_mut().for_each(|step| step.wait = Some(Duration::ZERO));
             }
             Fault::IgnoresLoss => service.needs.iter_mut().for_each(|need| need.lose = Lose::Ignore),
             Fault::NoBackoff => service.restart.backoff.first = Duration::ZERO,
