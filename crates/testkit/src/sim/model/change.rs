@@ -99,6 +99,10 @@ impl Model {
             it.excused = true;
             it.must_close &= it.course == Course::Gone;
             it.lost_gates = BTreeMap::new();
+            if needs(&old, &it.replica.service) != needs(&change.stack, &it.replica.service) {
+                // New gates may never have held, and what never held cannot be lost.
+                it.needs = Vec::new();
+            }
         }
         for (id, replica) in self.replicas.iter_mut().filter(|(id, _)| differs(&id.service)) {
             let restart = |stack: &Stack| stack.service(id.service.as_str()).map(|it| it.restart.clone());

@@ -59,7 +59,7 @@ impl Model {
             );
         }
         self.check_runs(now)?;
-        let asking = self.last_check.values().any(|check| self.checks[check].passed.is_none());
+        let asking = self.checks.values().any(|check| check.passed.is_none());
         let asking =
             asking || self.replicas.keys().any(|id| self.awaited(id, now, self.late).next().is_some());
         let lost = self.spawns.values().any(|it| it.course != Course::Gone);
