@@ -141,7 +141,7 @@ pub struct StackMachine {
     initializing: usize,
     /// Whether the timeline has heard of every replica.
     announced: bool,
-    now: Moment,
+    pub(crate) now: Moment,
     out: Vec<Effect>,
 }
 
@@ -477,7 +477,7 @@ impl StackMachine {
         if slot.shut_gates == 0 && nothing_to_check && slot.replicas[at.index].held.is_none() {
             self.begin_start(at, reason);
         } else {
-            let reason = self.waiting_reason(at.service, self.replica(at).held.is_some());
+            let reason = self.waiting_reason(at.service, self.replica(at).held.is_some(), self.now);
             self.shift(at, Actual::Waiting, reason);
             self.enqueue(at.service);
         }
