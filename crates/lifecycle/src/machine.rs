@@ -397,6 +397,9 @@ impl StackMachine {
         if to == State::Ready {
             self.greet_ready(at);
         }
+        if matches!(to, State::Ready | State::Completed) {
+            self.came_up(at);
+        }
         self.reindex(at);
         self.refresh(at.service);
         if self.slots[at.service].reload.as_ref().is_some_and(|reload| reload.outcome.is_none()) {
