@@ -23,11 +23,11 @@ pub enum PrepareError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// An `env_file` cannot be read.
-    #[error("cannot read env_file {}: {source}", .path.display())]
+    #[error("cannot read env_file {}: {}", .path.display(), system_message(.source))]
     EnvFile {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's answer, which is part of the words.
         source: io::Error,
     },
     /// An `env_file` is read, and wrong.
@@ -36,8 +36,26 @@ pub enum PrepareError {
     /// The program cannot be executed.
     #[error("{0}")]
     Program(LaunchFailure),
+    /// A command around it cannot be executed.
+    #[error("{key}: {failure}")]
+    Command {
+        /// The key: `before_start`, `readiness.exec`.
+        key: String,
+        /// Why.
+        failure: LaunchFailure,
+    },
+    /// The file of an authority that signs certificates cannot be read.
+    #[error("{key}: cannot read {}: {}", .path.display(), system_message(.source))]
+    Ca {
+        /// The key: `readiness.ca`.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer, which is part of the words.
+        source: io::Error,
+    },
     /// The working folder is not there.
-    #[error("cannot enter its working folder {}: {source}", .path.display())]
+    #[error("cannot enter its working folder {}: {}", .path.display(), system_message(.source))]
     Workdir {
         /// The folder.
         path: PathBuf,
@@ -55,14 +73,37 @@ impl PrepareError {
                 Some("workdir-missing")
             }
             Self::Workdir { .. } => Some("workdir-not-accessible"),
-            Self::Program(failure) if failure.errno == 2 && failure.hint.is_none() => Some("exec-not-found"),
+            Self::Program(failure) | Self::Command { failure, .. }
+                if failure.errno == 2 && failure.hint.is_none() =>
+            {
+                Some("exec-not-found")
+            }
             Self::Identity(IdentityError::UnknownUser { .. }) => Some("user-unknown"),
             Self::Identity(IdentityError::UnknownGroup { .. }) => Some("group-unknown"),
             Self::Identity(IdentityError::NotPermitted { .. }) => Some("privilege-cannot-switch-user"),
             Self::Identity(IdentityError::Lookup { .. })
             | Self::Program(_)
+            | Self::Command { .. }
+            | Self::Ca { .. }
             | Self::EnvFile { .. }
             | Self::EnvFileInvalid(_) => None,
+        }
+    }
+
+    /// The key of the service that it is about: `command`, `readiness.exec`.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Identity(IdentityError::UnknownGroup { .. }) => "group",
+            Self::Identity(
+                IdentityError::UnknownUser { .. }
+                | IdentityError::NotPermitted { .. }
+                | IdentityError::Lookup { .. },
+            ) => "user",
+            Self::EnvFile { .. } | Self::EnvFileInvalid(_) => "env_file",
+            Self::Program(_) => "command",
+            Self::Command { key, .. } | Self::Ca { key, .. } => key,
+            Self::Workdir { .. } => "workdir",
         }
     }
 
@@ -71,10 +112,10 @@ impl PrepareError {
     pub(crate) fn into_failure(self) -> LaunchFailure {
         let message = self.to_string();
         let (step, path, errno) = match self {
-            Self::Program(failure) => return failure,
+            Self::Program(failure) | Self::Command { failure, .. } => return failure,
+            Self::Ca { path, .. } => (LaunchStep::Spawn, Some(path), 0),
             Self::Identity(_) => (LaunchStep::User, None, 0),
-            Self::EnvFile { .. } => (LaunchStep::Spawn, None, 0),
-            Self::EnvFileInvalid(_) => (LaunchStep::Spawn, None, 0),
+            Self::EnvFile { .. } | Self::EnvFileInvalid(_) => (LaunchStep::Environment, None, 0),
             Self::Workdir { path, source } => {
                 let errno = source.raw_os_error().unwrap_or(0);
                 return LaunchFailure {
@@ -180,33 +221,6 @@ impl Surroundings {
         }
         Ok(env)
     }
-}
-
-/// What `mainstay check` looks at beyond the file: that everything a launch needs is there now.
-#[must_use]
-pub fn preflight(stack: &StackName, service: &Service) -> Vec<PrepareError> {
-    let mut errors = Vec::new();
-    let launch = match Surroundings::of(stack).prepare(service, 0) {
-        Ok(launch) => Some(launch),
-        Err(error) => {
-            errors.push(error);
-            None
-        }
-    };
-    if let Err(source) = std::fs::read_dir(&service.workdir) {
-        errors.push(PrepareError::Workdir { path: service.workdir.clone(), source });
-    } else {
-        let path = launch
-            .as_ref()
-            .and_then(|launch| launch.env.iter().find(|(name, _)| name == "PATH"))
-            .map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
-        let identity = launch.as_ref().and_then(|launch| launch.identity.as_ref());
-        let program = OsStr::new(&service.command.program);
-        if let Err(failure) = mainstay_os::check_executable(program, Some(path), &service.workdir, identity) {
-            errors.push(PrepareError::Program(failure));
-        }
-    }
-    errors
 }
 
 /// What a service may use, as the launcher takes it.

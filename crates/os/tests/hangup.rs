@@ -50,7 +50,9 @@ struct InTerminal {
 impl InTerminal {
     /// `before` are words of a command line that executes the program.
     fn start(before: &[&str]) -> Self {
-        let script = "import os, pty, sys\n\
+        // The test may have been started with the signal ignored, which its children would inherit.
+        let script = "import os, pty, signal, sys\n\
+                      signal.signal(signal.SIGHUP, signal.SIG_DFL)\n\
                       pid, master = pty.fork()\n\
                       if pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
                       print(pid, flush=True)\n\

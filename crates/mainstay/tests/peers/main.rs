@@ -139,6 +139,47 @@ fn nginx_with_workers_finishes_in_order() {
 }
 
 #[test]
+fn nginx_reads_its_configuration_again() {
+    let Some([nginx]) = need(["nginx"]) else { return };
+    let port = free_port();
+    let fixture = Fixture::new(&format!(
+        r#"
+        [service.proxy]
+        command = ["{}", "-p", ".", "-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;"]
+        readiness = {{ http = "http://127.0.0.1:{port}/", body = "^one$" }}
+        stop = {{ signal = "SIGQUIT" }}
+        reload = {{ signal = "SIGHUP" }}
+        "#,
+        text(&nginx)
+    ));
+    let user = if mainstay_os::is_root() { "user root;" } else { "" };
+    let conf = |body: &str| {
+        fixture.write(
+            "nginx.conf",
+            &format!(
+                "{user} pid nginx.pid; events {{}} http {{ access_log off; server {{ listen 127.0.0.1:{port};
+                 location / {{ return 200 '{body}'; }} }} }}"
+            ),
+        );
+    };
+    conf("one");
+    let mut host = fixture.run(&[]);
+    host.wait_state("proxy", "ready");
+    let pid = host.main_pid("proxy");
+    conf("two");
+    let output = fixture.mainstay(&["reload", "proxy"]);
+    assert!(output.status.success(), "{}", fixture::stderr(&output));
+    host.wait_for("the new configuration", SOON, |_| get(port, "/").ends_with("two").then_some(()));
+    assert_eq!(host.main_pid("proxy"), pid);
+    // Its probe asks for the old body: the verdict changes with what is served.
+    host.wait_state("proxy", "unready");
+    let reason = host.service("proxy")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("does not match") && reason.contains("two"), "{reason}");
+    let (status, _) = host.stop();
+    assert!(status.success());
+}
+
+#[test]
 fn node() {
     let Some([node]) = need(["node"]) else { return };
     let port = free_port();
@@ -249,6 +290,122 @@ fn postgresql_starts_recovers_from_a_crash_and_shuts_down_clean() {
     let log = fixture.log("db");
     assert!(log.contains("database system was not properly shut down"), "the crash was a crash: {log}");
     assert!(log.contains("database system is shut down"), "{log}");
+}
+
+/// The words of the gate while the server starts up, and the start when it is done.
+#[test]
+fn waiting_for_postgresql_says_how_far_it_is() {
+    let Some([initdb, postgres]) = need(["initdb", "postgres"]) else { return };
+    let data = open_folder();
+    let (port, user) = (free_port(), database_user());
+    let folder = data.path().join("db");
+    let fixture = Fixture::new(&format!(
+        r#"
+        [service.init]
+        kind = "oneshot"
+        command = ["sh", "-c", """
+            {initdb} -D {folder} --auth=trust --username=shop --no-sync && touch {folder}/recovery.signal"""]
+        workdir = "/"
+        user = "{user}"
+        [service.db]
+        command = ["{postgres}", "-D", "{folder}", "-p", "{port}", "-c", "listen_addresses=127.0.0.1",
+            "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "hot_standby=off",
+            "-c", "restore_command=until [ -e {data}/go ]; do sleep 0.1; done; false"]
+        workdir = "/"
+        user = "{user}"
+        needs = [{{ service = "init" }}]
+        stop = {{ signal = "SIGINT" }}
+        [service.app]
+        command = "sleep 1000"
+        needs = [{{ postgres = "postgres://shop@127.0.0.1:{port}/postgres", within = "2m" }}]
+        [service.stranger]
+        command = "sleep 1001"
+        needs = [{{ postgres = "postgres://shop:secret@127.0.0.1:{port}/nowhere" }}]
+        "#,
+        initdb = text(&initdb),
+        postgres = text(&postgres),
+        folder = text(&folder),
+        data = text(data.path()),
+    ));
+    let mut host = fixture.run(&[]);
+    let limit = Duration::from_secs(60);
+    host.wait_for("start-up", limit, |host| {
+        let reason = host.service("app")["reason"].as_str().unwrap().to_owned();
+        (reason.contains("it answers, but") && reason.contains("57P03") && reason.contains("tries"))
+            .then_some(())
+    });
+    std::fs::write(data.path().join("go"), "").unwrap();
+    host.wait_for("the start", limit, |host| (host.state("app") == "ready").then_some(()));
+    // Ready is not let in: another answer.
+    host.wait_for("the missing database", limit, |host| {
+        let reason = host.service("stranger")["reason"].as_str().unwrap().to_owned();
+        assert!(!reason.contains("secret"), "{reason}");
+        (reason.contains("does not let us in") && reason.contains("nowhere")).then_some(())
+    });
+    let (status, out) = host.stop();
+    assert!(status.success(), "{out}");
+}
+
+/// The wall clock jumps a day forward and a day back: nothing restarts, and a wait is as long as it was to be.
+#[test]
+fn a_clock_that_jumps_changes_no_timer() {
+    let library = [
+        "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+        "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+    ]
+    .into_iter()
+    .find(|path| Path::new(path).is_file());
+    let Some(library) = library else {
+        assert!(std::env::var_os("MAINSTAY_REQUIRE_PEERS").is_none(), "not installed: libfaketime");
+        eprintln!("skipped: not installed: libfaketime");
+        return;
+    };
+    let mut fixture = Fixture::new(
+        r#"
+        [service.steady]
+        command = "sleep 1000"
+        liveness = { exec = ["true"], period = "1s", timeout = "20s", failure_threshold = 1 }
+        [service.flaky]
+        command = "sleep 1001"
+        restart = { backoff = { first = "2s", jitter = 0.0, factor = 1.0 }, give_up = { failures = 0 } }
+        "#,
+    );
+    let clock = fixture.path("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    for (name, value) in [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", text(&clock)),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+    ] {
+        fixture.env.push((name.to_owned(), value.to_owned()));
+    }
+    let mut host = fixture.run(&[]);
+    host.wait_state("steady", "ready");
+    host.wait_state("flaky", "ready");
+    let steady = host.main_pid("steady");
+    let started =
+        |host: &mut fixture::Running<'_>| host.status()["host"]["started_at"].as_str().unwrap().to_owned();
+    let before = started(&mut host);
+    for offset in ["+1d", "-1d"] {
+        let pid = host.main_pid("flaky");
+        fixture::signal(pid, "KILL");
+        host.wait_state("flaky", "backoff");
+        let begun = std::time::Instant::now();
+        std::fs::write(&clock, offset).unwrap();
+        host.wait_for("the next start", SOON, |host| {
+            (host.state("flaky") == "ready" && host.main_pid("flaky") != pid).then_some(())
+        });
+        // A jump forward does not shorten the wait; one back does not make it a day.
+        assert!(begun.elapsed() > Duration::from_millis(1000), "{offset}: {:?}", begun.elapsed());
+        let now: String = fixture.events().last().unwrap()["at"].as_str().unwrap().to_owned();
+        assert_ne!(now[..10], before[..10], "{offset}: the clock of the host has jumped");
+    }
+    assert_eq!(host.main_pid("steady"), steady);
+    assert_eq!(host.service("steady")["replicas"][0]["restarts"], 0);
+    let (status, _) = host.stop();
+    assert!(status.success());
 }
 
 #[test]
