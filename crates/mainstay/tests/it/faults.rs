@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixture::{Fixture, Running, SOON, alive, stderr};
+use crate::fixture::{Fixture, Running, SOON, alive, signal, stderr, stdout};
 
 /// Threads, open descriptors and children of a process.
 fn holdings(pid: u32) -> (usize, usize, usize) {
