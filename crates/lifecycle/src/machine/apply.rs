@@ -373,6 +373,7 @@ impl StackMachine {
                 }
             }
         }
+        running.pace_watchdog(now);
         let readiness = running.tracks.iter().find(|track| track.kind == ProbeKind::Readiness);
         let ready = !running.startup_holds_back()
             && readiness.map_or(service.kind == Kind::LongRunning, |track| track.verdict == Some(true));
