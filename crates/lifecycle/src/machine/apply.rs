@@ -317,7 +317,7 @@ impl StackMachine {
             let Some(before) = before else { continue };
             if before.needs != service.needs {
                 self.end_wait(place);
-                self.renew_keeping(place);
+                self.renew_keeping(place, &before.needs);
             }
             let same = |kind| probe_of(before, kind) == probe_of(service, kind);
             if !ProbeKind::ALL.into_iter().all(same) {
