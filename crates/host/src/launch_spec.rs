@@ -9,9 +9,9 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mainstay_config::{EnvFileError, Limits, Service};
+use mainstay_config::{Check, EnvFileError, Gate, Limits, ReloadPolicy, Service, StopAction};
 use mainstay_os::{Account, IdentityError, Launch, ResourceLimits};
-use mainstay_types::{CommandLine, LaunchFailure, LaunchStep, StackName};
+use mainstay_types::{CaFile, CommandLine, LaunchFailure, LaunchStep, ProbeAction, StackName};
 
 /// The search path of a service whose host has none itself; the default of Debian's login(1) for root.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,6 +36,24 @@ pub enum PrepareError {
     /// The program cannot be executed.
     #[error("{0}")]
     Program(LaunchFailure),
+    /// A command around it cannot be executed.
+    #[error("{key}: {failure}")]
+    Command {
+        /// The key: `before_start`, `readiness.exec`.
+        key: String,
+        /// Why.
+        failure: LaunchFailure,
+    },
+    /// The file of an authority that signs certificates cannot be read.
+    #[error("{key}: cannot read {}: {source}", .path.display())]
+    Ca {
+        /// The key: `readiness.ca`.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The working folder is not there.
     #[error("cannot enter its working folder {}: {source}", .path.display())]
     Workdir {
@@ -55,12 +73,18 @@ impl PrepareError {
                 Some("workdir-missing")
             }
             Self::Workdir { .. } => Some("workdir-not-accessible"),
-            Self::Program(failure) if failure.errno == 2 && failure.hint.is_none() => Some("exec-not-found"),
+            Self::Program(failure) | Self::Command { failure, .. }
+                if failure.errno == 2 && failure.hint.is_none() =>
+            {
+                Some("exec-not-found")
+            }
             Self::Identity(IdentityError::UnknownUser { .. }) => Some("user-unknown"),
             Self::Identity(IdentityError::UnknownGroup { .. }) => Some("group-unknown"),
             Self::Identity(IdentityError::NotPermitted { .. }) => Some("privilege-cannot-switch-user"),
             Self::Identity(IdentityError::Lookup { .. })
             | Self::Program(_)
+            | Self::Command { .. }
+            | Self::Ca { .. }
             | Self::EnvFile { .. }
             | Self::EnvFileInvalid(_) => None,
         }
@@ -71,7 +95,8 @@ impl PrepareError {
     pub(crate) fn into_failure(self) -> LaunchFailure {
         let message = self.to_string();
         let (step, path, errno) = match self {
-            Self::Program(failure) => return failure,
+            Self::Program(failure) | Self::Command { failure, .. } => return failure,
+            Self::Ca { path, .. } => (LaunchStep::Spawn, Some(path), 0),
             Self::Identity(_) => (LaunchStep::User, None, 0),
             Self::EnvFile { .. } => (LaunchStep::Spawn, None, 0),
             Self::EnvFileInvalid(_) => (LaunchStep::Spawn, None, 0),
@@ -205,8 +230,72 @@ pub fn preflight(stack: &StackName, service: &Service) -> Vec<PrepareError> {
         if let Err(failure) = mainstay_os::check_executable(program, Some(path), &service.workdir, identity) {
             errors.push(PrepareError::Program(failure));
         }
+        for (key, command) in commands_around(service) {
+            let program = OsStr::new(&command.program);
+            let found = mainstay_os::check_executable(program, Some(path), &service.workdir, identity);
+            errors.extend(found.err().map(|failure| PrepareError::Command { key, failure }));
+        }
+    }
+    for (key, ca) in authorities(service) {
+        if let Err(source) = std::fs::File::open(&ca.0) {
+            errors.push(PrepareError::Ca { key, path: ca.0.clone(), source });
+        }
     }
     errors
+}
+
+/// Every command of a service but its own, with its key.
+fn commands_around(service: &Service) -> Vec<(String, &CommandLine)> {
+    let mut commands = Vec::new();
+    let hooks = &service.hooks;
+    for (key, hook) in [
+        ("before_start", &hooks.before_start),
+        ("after_ready", &hooks.after_ready),
+        ("before_stop", &hooks.before_stop),
+        ("after_exit", &hooks.after_exit),
+    ] {
+        commands.extend(hook.as_ref().map(|hook| (key.to_owned(), &hook.command)));
+    }
+    for step in &service.stop.steps {
+        if let StopAction::Command(command) = &step.action {
+            commands.push(("stop".to_owned(), command));
+        }
+    }
+    if let ReloadPolicy::Command(hook) = &service.reload {
+        commands.push(("reload".to_owned(), &hook.command));
+    }
+    for (key, action) in asked(service) {
+        if let ProbeAction::Exec(command) = action {
+            commands.push((format!("{key}.exec"), command));
+        }
+    }
+    commands
+}
+
+/// The files of authorities that its checks trust, with their keys.
+fn authorities(service: &Service) -> Vec<(String, &CaFile)> {
+    let mut found = Vec::new();
+    for (key, action) in asked(service) {
+        if let ProbeAction::Http { ca: Some(ca), .. } | ProbeAction::Server { ca: Some(ca), .. } = action {
+            found.push((format!("{key}.ca"), ca));
+        }
+    }
+    found
+}
+
+/// Everything it asks, with the table that says so.
+fn asked(service: &Service) -> Vec<(&'static str, &ProbeAction)> {
+    let probes =
+        [("startup", &service.startup), ("readiness", &service.readiness), ("liveness", &service.liveness)];
+    let probes = probes.into_iter().filter_map(|(key, probe)| match &probe.as_ref()?.check {
+        Check::Ask(action) => Some((key, action)),
+        Check::Log(_) | Check::Notify | Check::NotifyFd(_) => None,
+    });
+    let needs = service.needs.iter().filter_map(|need| match &need.gate {
+        Gate::Outside(action) => Some(("needs", action)),
+        Gate::Service { .. } => None,
+    });
+    probes.chain(needs).collect()
 }
 
 /// What a service may use, as the launcher takes it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mainstay_config::{Check, Service};
 use mainstay_lifecycle::Event;
 use mainstay_os::{Descriptor, NotifySocket};
-use mainstay_types::SpawnId;
+use mainstay_types::{Notification, SpawnId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -190,7 +190,10 @@ impl Host {
                 Err(_) => {}
             }
         }
-        for what in message.facts {
+        // The words of a message are about what else it says, so they come first.
+        let (words, rest): (Vec<_>, Vec<_>) =
+            message.facts.into_iter().partition(|fact| matches!(fact, Notification::Status(_)));
+        for what in words.into_iter().chain(rest) {
             self.tell(Event::Notified { spawn, what });
         }
         took_over

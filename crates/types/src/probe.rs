@@ -236,6 +236,15 @@ impl ServerUrl {
         Ok(Self { kind, address, url: text.to_owned(), shown: without_password(text) })
     }
 
+    /// The path with its `/`, which names a database or virtual host; empty where there is none.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        let rest = self.shown.split_once("://").map_or("", |(_, rest)| rest);
+        let path = rest.find('/').map_or("", |start| &rest[start..]);
+        let path = &path[..path.find(['?', '#']).unwrap_or(path.len())];
+        if path == "/" { "" } else { path }
+    }
+
     /// Whether the scheme asks for TLS.
     #[must_use]
     pub fn tls(&self) -> bool {
@@ -323,11 +332,11 @@ pub enum ProbeAction {
 }
 
 impl fmt::Display for ProbeAction {
-    /// `http http://127.0.0.1:8080/health`, `tcp 127.0.0.1:6379`, `exec pg_isready`.
+    /// `http://127.0.0.1:8080/health`, `tcp 127.0.0.1:6379`, `postgres 127.0.0.1:5432/shop`, `exec pg_isready`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http { target, .. } => write!(f, "http {target}"),
-            Self::Server { url, .. } => write!(f, "{} {url}", url.kind.as_str()),
+            Self::Http { target, .. } => target.fmt(f),
+            Self::Server { url, .. } => write!(f, "{} {}{}", url.kind.as_str(), url.address, url.path()),
             Self::Grpc { address, service } if service.is_empty() => write!(f, "grpc {address}"),
             Self::Grpc { address, service } => write!(f, "grpc {address}/{service}"),
             Self::Dns(name) => write!(f, "dns {name}"),
@@ -502,6 +511,12 @@ mod tests {
         assert_eq!((server.address.to_string().as_str(), server.url.as_str()), ("db:5433", url));
         assert_eq!(server.to_string(), "postgres://app@db:5433/shop?sslmode=require&password=***");
         assert!(!format!("{server:?}").contains("cr@t"));
+        let shown = |kind, url| {
+            let url = ServerUrl::parse(kind, url).unwrap();
+            ProbeAction::Server { url, ca: None }.to_string()
+        };
+        assert_eq!(shown(ServerKind::Postgres, url), "postgres db:5433/shop");
+        assert_eq!(shown(ServerKind::Redis, "redis://:pw@h?x=/y"), "redis h:6379");
         let broker = ServerUrl::parse(ServerKind::Amqp, "amqps://[::1]").unwrap();
         assert_eq!((broker.address.port, broker.tls()), (5671, true));
         for (kind, bad) in [

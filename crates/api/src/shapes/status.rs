@@ -140,7 +140,7 @@ pub struct ReplicaStatus {
     /// When its present process was started; null when none runs.
     #[schema(required)]
     pub started_at: Option<Timestamp>,
-    /// Starts after the first since the host began.
+    /// Starts that the restart policy made since the host began; those that were asked for do not count.
     pub restarts: u32,
     /// How its last process ended; null when none has.
     #[schema(required)]

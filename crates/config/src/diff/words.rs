@@ -106,14 +106,19 @@ impl Words<'_> {
     pub(super) fn path(&self, path: &Path) -> String {
         match path.strip_prefix(self.dir) {
             Ok(inner) if inner.as_os_str().is_empty() => ".".to_owned(),
-            Ok(inner) => Path::new(".").join(inner).display().to_string(),
+            // With slashes everywhere, as files are written.
+            Ok(inner) => {
+                let parts = inner.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+                std::iter::once(".".to_owned()).chain(parts).collect::<Vec<_>>().join("/")
+            }
             Err(_) => path.display().to_string(),
         }
     }
 
     pub(super) fn command(&self, command: &CommandLine) -> String {
         let program = Path::new(&command.program);
-        let program = if program.is_absolute() { self.path(program) } else { command.program.clone() };
+        let program =
+            if program.starts_with(self.dir) { self.path(program) } else { command.program.clone() };
         CommandLine { program, args: command.args.clone() }.to_string()
     }
 

@@ -35,11 +35,11 @@ fn readiness(keys: &str) -> Probe {
 fn each_kind_of_gate_is_read() {
     for (entry, shown) in [
         ("{ tcp = \"[::1]:1\" }", "tcp [::1]:1"),
-        ("{ http = \"https://a/x\", status = 204 }", "http https://a:443/x"),
-        ("{ postgres = \"postgresql://app:pw@db/shop\" }", "postgres postgresql://app@db/shop"),
-        ("{ redis = \"rediss://:pw@db\" }", "redis rediss://@db"),
-        ("{ amqp = \"amqp://127.0.0.1\" }", "amqp amqp://127.0.0.1"),
-        ("{ mysql = \"mysql://root@db:3307/\" }", "mysql mysql://root@db:3307/"),
+        ("{ http = \"https://a/x\", status = 204 }", "https://a:443/x"),
+        ("{ postgres = \"postgresql://app:pw@db/shop\" }", "postgres db:5432/shop"),
+        ("{ redis = \"rediss://:pw@db\" }", "redis db:6379"),
+        ("{ amqp = \"amqp://127.0.0.1\" }", "amqp 127.0.0.1:5672"),
+        ("{ mysql = \"mysql://root@db:3307/\" }", "mysql db:3307"),
         ("{ grpc = \"a:1\" }", "grpc a:1"),
         ("{ grpc = \"a:1\", grpc_service = \"shop.Cart\" }", "grpc a:1/shop.Cart"),
         ("{ dns = \"db.internal.\" }", "dns db.internal."),

@@ -132,6 +132,36 @@ fn a_taken_address_is_told_with_who_has_it() {
 }
 
 #[test]
+fn check_looks_at_every_command_and_file() {
+    let fixture = Fixture::new(
+        r#"
+        [service.web]
+        command = "sleep 1"
+        before_start = ["no-such-before"]
+        after_exit = { command = ["./no-such-after"], timeout = "1s" }
+        stop = { command = ["no-such-stop"] }
+        reload = { command = ["no-such-reload"] }
+        readiness = { exec = ["no-such-probe"] }
+        needs = [{ exec = ["no-such-gate"] }, { http = "https://127.0.0.1/", ca = "no-such.pem" }]
+        "#,
+    );
+    let output = fixture.mainstay(&["check"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    let err = stderr(&output);
+    for words in [
+        "before_start: cannot execute no-such-before",
+        "after_exit: cannot execute",
+        "stop: cannot execute no-such-stop",
+        "reload: cannot execute no-such-reload",
+        "readiness.exec: cannot execute no-such-probe",
+        "needs.exec: cannot execute no-such-gate",
+        "needs.ca: cannot read",
+    ] {
+        assert!(err.contains(words), "{words} is not in {err}");
+    }
+}
+
+#[test]
 fn check_knows_the_keys_and_shows_what_is_wrong_with_them() {
     let fixture = Fixture::new(
         r#"

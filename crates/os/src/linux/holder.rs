@@ -40,8 +40,9 @@ pub(super) fn of_port(wanted: SocketAddr, is_tcp: bool) -> Option<Holder> {
 pub(super) fn of_path(path: &Path) -> Option<Holder> {
     let table = std::fs::read("/proc/net/unix").ok()?;
     // Connections bear the path of the socket they came to; one that nobody has taken yet is no file, inode 0.
-    let mut inodes = table.split(|byte| *byte == b'\n').filter_map(|line| unix_inode(line, path));
-    inodes.find(|inode| *inode != 0).and_then(|inode| holder(inode, None, false))
+    // Sockets that bore it before and are about to be gone are held by nobody any more.
+    let inodes = table.split(|byte| *byte == b'\n').filter_map(|line| unix_inode(line, path));
+    inodes.filter(|inode| *inode != 0).find_map(|inode| holder(inode, None, false))
 }
 
 /// `Num RefCount Protocol Flags Type St Inode Path`; the inode is padded, and the path may hold spaces itself.
