@@ -16,7 +16,7 @@
 //! | one task a command's output, one its time limit | keeps the end of it; tells that time is up | its pipes; the clock | with the command |
 //! | `events` (thread) | writes and reads SQLite | a queue of at most `MAX_QUEUED` | told to close |
 //! | `logs` (thread) | captures output; `log` probes look at each line there | pipes, a channel from the loop | told to close |
-//! | blocking calls (threads of the runtime, 4) | read the stack's file, logs, `/proc` for the API | a request | with the answer |
+//! | blocking calls (threads of the runtime, at most 4) | read the stack's file, logs and `/proc` for the API; look names up and prove passwords for checks | a request | with the answer |
 //!
 //! What the loop is made of:
 //!
