@@ -29,6 +29,7 @@ mod parse;
 mod quote;
 mod read;
 mod reference;
+mod remark;
 mod render;
 mod resolve;
 mod syntax;
@@ -43,6 +44,7 @@ pub use env_file::{EnvFileError, parse_env_file};
 pub use json_schema::json_schema;
 pub use parse::{Input, parse, stack_name};
 pub use reference::reference_markdown;
+pub use remark::{Remark, Severity};
 pub use stack::{
     Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, Listen, LogPolicy, Lose, Need, Probe,
     ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,

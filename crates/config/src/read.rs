@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
                     let place = match declared.name {
                         // These say by themselves where a key belongs.
                         "stack" | "service" | "need" | "probe" => String::new(),
-                        _ => format!(" ({})", declared.header),
+                        _ => format!(" ({})", self.header(declared)),
                     };
                     self.report(not_supported_yet(name.span(), key.name, &place));
                 }
@@ -137,6 +137,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a key that is not declared; returns the one it was probably meant to be.
+    /// The table's name, with that of the service it is in.
+    fn header(&self, declared: &Table) -> String {
+        match self.service.as_deref() {
+            Some(service) => declared.header.replace("NAME", service),
+            None => declared.header.to_owned(),
+        }
+    }
+
     fn unknown_key(
         &mut self,
         declared: &'static Table,
@@ -169,7 +177,7 @@ impl<'a> Reader<'a> {
                 declared.keys.iter().filter(|key| key.supported).map(|key| key.name).collect();
             format!("known here: {}", known.join(", "))
         };
-        let message = format!("unknown key `{}` ({})", shown(typed), declared.header);
+        let message = format!("unknown key `{}` ({})", shown(typed), self.header(declared));
         self.report(Found::new(ConfigCause::UnknownKey, name.span(), message).help(help));
         kind_name.or(near)
     }

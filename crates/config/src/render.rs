@@ -1,6 +1,7 @@
 //! Errors of the file as people read them: the line, a caret under the place, and the help.
 
 use std::ops::Range;
+use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
@@ -15,7 +16,7 @@ pub(crate) fn render(diagnostics: &Diagnostics, color: bool) -> String {
     let mut blocks: Vec<String> = diagnostics
         .list
         .iter()
-        .map(|diagnostic| block(&renderer, &file, &diagnostics.text, diagnostic))
+        .map(|diagnostic| block(&renderer, &file, &diagnostics.text, &Shown::of(diagnostic)))
         .collect();
     if diagnostics.omitted > 0 {
         blocks.push(format!("and {} more errors", diagnostics.omitted));
@@ -23,14 +24,50 @@ pub(crate) fn render(diagnostics: &Diagnostics, color: bool) -> String {
     blocks.join("\n\n")
 }
 
-fn block(renderer: &Renderer, file: &str, text: &str, diagnostic: &Diagnostic) -> String {
-    let title = Level::ERROR.primary_title(diagnostic.message.as_str()).id(diagnostic.cause.as_str());
-    let (shown, span) = excerpt(text, &diagnostic.span);
-    let line = usize::try_from(diagnostic.line).unwrap_or(1);
+/// One block by itself.
+pub(crate) fn render_one(shown: &Shown<'_>, file: &Path, text: &str, color: bool) -> String {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    block(&renderer, &file.display().to_string(), text, shown)
+}
+
+/// What a block shows.
+pub(crate) struct Shown<'a> {
+    /// Whether it is an error; a warning otherwise.
+    pub(crate) error: bool,
+    pub(crate) cause: Option<&'static str>,
+    pub(crate) message: &'a str,
+    pub(crate) help: Option<&'a str>,
+    /// Of the beginning of `span`, counted from 1.
+    pub(crate) line: u32,
+    pub(crate) span: &'a Range<usize>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(diagnostic: &'a Diagnostic) -> Self {
+        Self {
+            error: true,
+            cause: Some(diagnostic.cause.as_str()),
+            message: &diagnostic.message,
+            help: diagnostic.help.as_deref(),
+            line: diagnostic.line,
+            span: &diagnostic.span,
+        }
+    }
+}
+
+fn block(renderer: &Renderer, file: &str, text: &str, shown: &Shown<'_>) -> String {
+    let level = if shown.error { Level::ERROR } else { Level::WARNING };
+    let title = level.primary_title(shown.message);
+    let title = match shown.cause {
+        Some(cause) => title.id(cause),
+        None => title,
+    };
+    let (source, span) = excerpt(text, shown.span);
+    let line = usize::try_from(shown.line).unwrap_or(1);
     let snippet =
-        Snippet::source(shown).line_start(line).path(file).annotation(AnnotationKind::Primary.span(span));
+        Snippet::source(source).line_start(line).path(file).annotation(AnnotationKind::Primary.span(span));
     let mut group = title.element(snippet);
-    if let Some(help) = &diagnostic.help {
+    if let Some(help) = shown.help {
         group = group.element(Level::HELP.message(annotate_snippets::normalize_untrusted_str(help)));
     }
     renderer.render(&[group])

@@ -63,6 +63,8 @@ struct Inner {
     logs_dir: PathBuf,
     unit: Option<String>,
     started_at: Timestamp,
+    /// Held from reading the file until the loop has what was read: of two who ask, the later one's file counts last.
+    reading: tokio::sync::Mutex<()>,
     /// CPU time of each tree at the last look, by main process; entries of processes that are gone are dropped at
     /// each look.
     cpu_before: Mutex<BTreeMap<u32, (Instant, Duration)>>,
@@ -87,6 +89,7 @@ impl HostHandle {
             logs_dir,
             unit,
             started_at: Timestamp::now(),
+            reading: tokio::sync::Mutex::default(),
             cpu_before: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -244,12 +247,18 @@ impl ControlPlane for HostHandle {
     }
 
     async fn reload(&self, options: ReloadOptions) -> Result<ReloadReply, Problem> {
-        let (file, running) = (Arc::clone(&self.inner.file), self.inner.stack.get());
-        let stack =
-            tokio::task::spawn_blocking(move || file.read(&running)).await.map_err(|_| Self::ending())??;
         let ReloadOptions { dry_run, command: CommandOptions { wait, timeout } } = options;
-        let stack = Arc::new(stack);
-        self.ask(|reply| Message::Apply { stack, dry_run, wait, timeout, reply }).await?
+        let (reply, answer) = oneshot::channel();
+        {
+            let _reading = self.inner.reading.lock().await;
+            let (file, running) = (Arc::clone(&self.inner.file), self.inner.stack.get());
+            let stack = tokio::task::spawn_blocking(move || file.read(&running))
+                .await
+                .map_err(|_| Self::ending())??;
+            let message = Message::Apply { stack: Arc::new(stack), dry_run, wait, timeout, reply };
+            self.inner.messages.send(message).map_err(|_| Self::ending())?;
+        }
+        answer.await.map_err(|_| Self::ending())?
     }
 
     async fn events(&self, query: EventsQuery) -> Result<Vec<Event>, Problem> {

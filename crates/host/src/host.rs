@@ -127,6 +127,8 @@ impl Host {
         crate::error::create_dir(&paths.state_dir)?;
         let lock = mainstay_os::lock_file(&paths.lock_path())
             .map_err(|error| HostError::from_lock(error, &stack.name, &paths))?;
+        std::fs::write(paths.holder_path(), format!("{}\n", stack.name))
+            .map_err(|source| HostError::StateDir { path: paths.state_dir.clone(), source })?;
         let listener = ControlListener::bind(&paths.socket_path).map_err(HostError::Socket)?;
         let process_options = ProcessesOptions {
             stack: stack.name.clone(),
@@ -279,14 +281,18 @@ impl Host {
         for event in news {
             self.on_process(event);
         }
-        for notice in self.processes.take_notices() {
-            self.publisher.notice(None, notice);
-        }
+        self.tell_notices();
         for message in asked {
             self.on_message(message);
         }
         for (spawn, message) in said {
             self.on_saying(spawn, message);
+        }
+    }
+
+    pub(crate) fn tell_notices(&mut self) {
+        for notice in self.processes.take_notices() {
+            self.publisher.notice(None, notice);
         }
     }
 
@@ -307,7 +313,7 @@ impl Host {
         }
     }
 
-    fn on_process(&mut self, event: ProcessEvent<Output>) {
+    pub(crate) fn on_process(&mut self, event: ProcessEvent<Output>) {
         match event {
             ProcessEvent::Launched { spawn, pid, output } => {
                 if let Some(replica) = self.runs.logs_to(spawn) {
@@ -341,7 +347,7 @@ impl Host {
                     if leftovers > 0 {
                         self.processes.kill(spawn);
                     } else {
-                        self.publisher.detach(spawn);
+                        self.command_gone(spawn);
                     }
                     return;
                 }
@@ -356,7 +362,7 @@ impl Host {
             }
             ProcessEvent::TreeEnded { spawn } => {
                 if Runs::is_command(spawn) {
-                    self.publisher.detach(spawn);
+                    self.command_gone(spawn);
                     return;
                 }
                 self.tell(Event::TreeEnded { spawn });
@@ -374,7 +380,15 @@ impl Host {
         self.capture.attach(replica, spawn, policy, open);
     }
 
+    fn command_gone(&mut self, spawn: SpawnId) {
+        self.runs.tree_gone(spawn);
+        self.publisher.detach(spawn);
+    }
+
     fn tree_gone(&mut self, spawn: SpawnId) {
+        for command in self.runs.about(spawn) {
+            self.processes.kill(command);
+        }
         self.replica_of.remove(&spawn);
         self.log_watch.forget(spawn);
         self.said.forget(spawn);
@@ -438,7 +452,7 @@ impl Host {
                     .map(|service| self.surroundings.prepare_command(service, run_as.index, &command));
                 match prepared {
                     Some(Ok(launch)) => {
-                        let spawn = self.runs.begin(timeout, reply);
+                        let spawn = self.runs.begin(timeout, run_as.about, reply);
                         let replica = ReplicaId { service: run_as.service, index: run_as.index };
                         self.processes.launch(&replica, spawn, launch);
                     }
@@ -503,7 +517,9 @@ impl Host {
             .map(|service| (service.name.clone(), service.reason.to_string()))
             .collect();
         self.waiters.answer(&self.machine, self.now());
+        self.end_commands().await;
         self.processes.shutdown().await;
+        self.tell_notices();
         let Self { capture, store, publisher, publishing, server, stop_requested, messages, waiters, .. } =
             self;
         // Whoever still asks is told that the host is ending.
@@ -519,7 +535,7 @@ impl Host {
 }
 
 /// All process news there is now, at most a batch; waits for the first.
-async fn next_processes(processes: &mut Processes, news: &mut Vec<ProcessEvent<Output>>) {
+pub(crate) async fn next_processes(processes: &mut Processes, news: &mut Vec<ProcessEvent<Output>>) {
     poll_fn(|cx| {
         while news.len() < BATCH {
             match processes.poll_event(cx) {

@@ -9,9 +9,9 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mainstay_config::{Check, EnvFileError, Gate, Limits, ReloadPolicy, Service, StopAction};
+use mainstay_config::{EnvFileError, Limits, Service};
 use mainstay_os::{Account, IdentityError, Launch, ResourceLimits};
-use mainstay_types::{CaFile, CommandLine, LaunchFailure, LaunchStep, ProbeAction, StackName};
+use mainstay_types::{CommandLine, LaunchFailure, LaunchStep, StackName};
 
 /// The search path of a service whose host has none itself; the default of Debian's login(1) for root.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -23,11 +23,11 @@ pub enum PrepareError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// An `env_file` cannot be read.
-    #[error("cannot read env_file {}: {source}", .path.display())]
+    #[error("cannot read env_file {}: {}", .path.display(), system_message(.source))]
     EnvFile {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's answer, which is part of the words.
         source: io::Error,
     },
     /// An `env_file` is read, and wrong.
@@ -45,17 +45,17 @@ pub enum PrepareError {
         failure: LaunchFailure,
     },
     /// The file of an authority that signs certificates cannot be read.
-    #[error("{key}: cannot read {}: {source}", .path.display())]
+    #[error("{key}: cannot read {}: {}", .path.display(), system_message(.source))]
     Ca {
         /// The key: `readiness.ca`.
         key: String,
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's answer, which is part of the words.
         source: io::Error,
     },
     /// The working folder is not there.
-    #[error("cannot enter its working folder {}: {source}", .path.display())]
+    #[error("cannot enter its working folder {}: {}", .path.display(), system_message(.source))]
     Workdir {
         /// The folder.
         path: PathBuf,
@@ -90,6 +90,23 @@ impl PrepareError {
         }
     }
 
+    /// The key of the service that it is about: `command`, `readiness.exec`.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Identity(IdentityError::UnknownGroup { .. }) => "group",
+            Self::Identity(
+                IdentityError::UnknownUser { .. }
+                | IdentityError::NotPermitted { .. }
+                | IdentityError::Lookup { .. },
+            ) => "user",
+            Self::EnvFile { .. } | Self::EnvFileInvalid(_) => "env_file",
+            Self::Program(_) => "command",
+            Self::Command { key, .. } | Self::Ca { key, .. } => key,
+            Self::Workdir { .. } => "workdir",
+        }
+    }
+
     /// The same as a launch that failed, for the lifecycle.
     #[must_use]
     pub(crate) fn into_failure(self) -> LaunchFailure {
@@ -98,8 +115,7 @@ impl PrepareError {
             Self::Program(failure) | Self::Command { failure, .. } => return failure,
             Self::Ca { path, .. } => (LaunchStep::Spawn, Some(path), 0),
             Self::Identity(_) => (LaunchStep::User, None, 0),
-            Self::EnvFile { .. } => (LaunchStep::Spawn, None, 0),
-            Self::EnvFileInvalid(_) => (LaunchStep::Spawn, None, 0),
+            Self::EnvFile { .. } | Self::EnvFileInvalid(_) => (LaunchStep::Environment, None, 0),
             Self::Workdir { path, source } => {
                 let errno = source.raw_os_error().unwrap_or(0);
                 return LaunchFailure {
@@ -205,97 +221,6 @@ impl Surroundings {
         }
         Ok(env)
     }
-}
-
-/// What `mainstay check` looks at beyond the file: that everything a launch needs is there now.
-#[must_use]
-pub fn preflight(stack: &StackName, service: &Service) -> Vec<PrepareError> {
-    let mut errors = Vec::new();
-    let launch = match Surroundings::of(stack).prepare(service, 0) {
-        Ok(launch) => Some(launch),
-        Err(error) => {
-            errors.push(error);
-            None
-        }
-    };
-    if let Err(source) = std::fs::read_dir(&service.workdir) {
-        errors.push(PrepareError::Workdir { path: service.workdir.clone(), source });
-    } else {
-        let path = launch
-            .as_ref()
-            .and_then(|launch| launch.env.iter().find(|(name, _)| name == "PATH"))
-            .map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
-        let identity = launch.as_ref().and_then(|launch| launch.identity.as_ref());
-        let program = OsStr::new(&service.command.program);
-        if let Err(failure) = mainstay_os::check_executable(program, Some(path), &service.workdir, identity) {
-            errors.push(PrepareError::Program(failure));
-        }
-        for (key, command) in commands_around(service) {
-            let program = OsStr::new(&command.program);
-            let found = mainstay_os::check_executable(program, Some(path), &service.workdir, identity);
-            errors.extend(found.err().map(|failure| PrepareError::Command { key, failure }));
-        }
-    }
-    for (key, ca) in authorities(service) {
-        if let Err(source) = std::fs::File::open(&ca.0) {
-            errors.push(PrepareError::Ca { key, path: ca.0.clone(), source });
-        }
-    }
-    errors
-}
-
-/// Every command of a service but its own, with its key.
-fn commands_around(service: &Service) -> Vec<(String, &CommandLine)> {
-    let mut commands = Vec::new();
-    let hooks = &service.hooks;
-    for (key, hook) in [
-        ("before_start", &hooks.before_start),
-        ("after_ready", &hooks.after_ready),
-        ("before_stop", &hooks.before_stop),
-        ("after_exit", &hooks.after_exit),
-    ] {
-        commands.extend(hook.as_ref().map(|hook| (key.to_owned(), &hook.command)));
-    }
-    for step in &service.stop.steps {
-        if let StopAction::Command(command) = &step.action {
-            commands.push(("stop".to_owned(), command));
-        }
-    }
-    if let ReloadPolicy::Command(hook) = &service.reload {
-        commands.push(("reload".to_owned(), &hook.command));
-    }
-    for (key, action) in asked(service) {
-        if let ProbeAction::Exec(command) = action {
-            commands.push((format!("{key}.exec"), command));
-        }
-    }
-    commands
-}
-
-/// The files of authorities that its checks trust, with their keys.
-fn authorities(service: &Service) -> Vec<(String, &CaFile)> {
-    let mut found = Vec::new();
-    for (key, action) in asked(service) {
-        if let ProbeAction::Http { ca: Some(ca), .. } | ProbeAction::Server { ca: Some(ca), .. } = action {
-            found.push((format!("{key}.ca"), ca));
-        }
-    }
-    found
-}
-
-/// Everything it asks, with the table that says so.
-fn asked(service: &Service) -> Vec<(&'static str, &ProbeAction)> {
-    let probes =
-        [("startup", &service.startup), ("readiness", &service.readiness), ("liveness", &service.liveness)];
-    let probes = probes.into_iter().filter_map(|(key, probe)| match &probe.as_ref()?.check {
-        Check::Ask(action) => Some((key, action)),
-        Check::Log(_) | Check::Notify | Check::NotifyFd(_) => None,
-    });
-    let needs = service.needs.iter().filter_map(|need| match &need.gate {
-        Gate::Outside(action) => Some(("needs", action)),
-        Gate::Service { .. } => None,
-    });
-    probes.chain(needs).collect()
 }
 
 /// What a service may use, as the launcher takes it.

@@ -16,6 +16,8 @@ use crate::control::StopBlocker;
 pub(crate) struct RunAs {
     pub(crate) service: ServiceName,
     pub(crate) index: u32,
+    /// The start that a probe asks about: the command ends with it.
+    pub(crate) about: Option<SpawnId>,
 }
 
 pub(crate) enum Message {

@@ -56,6 +56,17 @@ impl Paths {
     pub fn lock_path(&self) -> PathBuf {
         self.state_dir.join("host.lock")
     }
+
+    /// Whose state it is: the name of the stack of the host that took the folder last.
+    pub(crate) fn holder_path(&self) -> PathBuf {
+        self.state_dir.join("host.stack")
+    }
+
+    /// The stack that the state folder was taken for last; `None` when that cannot be told.
+    pub(crate) fn holder(&self) -> Option<String> {
+        let name = std::fs::read_to_string(self.holder_path()).ok()?;
+        StackName::parse(name.trim()).ok().map(|name| name.to_string())
+    }
 }
 
 /// A relative override is relative to the working folder of the command; it must not change its meaning later.

@@ -81,7 +81,7 @@ impl Host {
                 let Check::Ask(action) = probe.check else { return None };
                 let runner = LoopRunner {
                     messages: self.handle.messages(),
-                    run_as: RunAs { service: replica.service, index: replica.index },
+                    run_as: RunAs { service: replica.service, index: replica.index, about: Some(spawn) },
                 };
                 tokio::spawn(async move {
                     let outcome = mainstay_probes::perform(&action, probe.timeout, &runner).await;
@@ -98,8 +98,10 @@ impl Host {
                     })
                 });
                 let action: ProbeAction = action?;
-                let runner =
-                    LoopRunner { messages: self.handle.messages(), run_as: RunAs { service, index: 0 } };
+                let runner = LoopRunner {
+                    messages: self.handle.messages(),
+                    run_as: RunAs { service, index: 0, about: None },
+                };
                 tokio::spawn(async move {
                     let outcome = mainstay_probes::perform(&action, GATE_CHECK_TIMEOUT, &runner).await;
                     let _ = runner.messages.send(Message::GateAnswered { check, outcome });

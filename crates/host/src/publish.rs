@@ -236,6 +236,11 @@ impl Task {
                 reason: Some(how),
                 ..of_replica(EventKind::Command, at, &replica)
             },
+            Record::Applied { diff } if diff.is_empty() => Event {
+                command: Some("reload".to_owned()),
+                reason: Some("the file was read again: nothing differs from what runs".to_owned()),
+                ..Event::new(EventKind::Command, at)
+            },
             Record::Applied { diff } => Event {
                 command: Some("reload".to_owned()),
                 reason: Some(format!("a changed file counts: {}", crate::plan::summary(&diff))),

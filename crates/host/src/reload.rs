@@ -82,7 +82,10 @@ impl StackFile {
                 let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
                 invalid(format!("{}\n{errors}; nothing was changed", diagnostics.render(false)))
             }
-            LoadError::Missing(_) | LoadError::Read { .. } => {
+            LoadError::Missing(file) => {
+                invalid(format!("there is no file {} any more; nothing was changed", file.display()))
+            }
+            LoadError::Read { .. } => {
                 invalid(format!("{}; nothing was changed", crate::error::chain(&error)))
             }
         })?;

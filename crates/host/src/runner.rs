@@ -2,18 +2,20 @@
 //! would, and ends with everything it started when it exits or its time is up. What a probe writes is kept for its last
 //! line only; what the others write goes to the log of their service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::time::Duration;
 
 use mainstay_lifecycle::TaskId;
 use mainstay_logs::{Capture, LogLine};
+use mainstay_os::ProcessTrees;
 use mainstay_probes::{ExecAnswer, RunCommand};
 use mainstay_types::{CommandLine, Exit, LaunchFailure, ProbeFailure, ProbeOutcome, ReplicaId, SpawnId};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::host::{Host, next_processes};
 use crate::message::{Message, RunAs};
 
 /// Ids of commands lie above this, ids of services below: the two are never mixed up. Below 2⁵⁶, which is what
@@ -23,6 +25,9 @@ const FIRST_COMMAND_ID: u64 = 1 << 48;
 const KEPT_OUTPUT_BYTES: usize = 4096;
 /// How long output may still come after the command has exited (a grandchild may hold the pipe).
 const OUTPUT_GRACE: Duration = Duration::from_millis(50);
+/// How long the host's end waits for commands it has killed to be gone: only a process that hangs in the kernel takes
+/// longer.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// The probes' way to run a command: through the host loop.
 pub(crate) struct LoopRunner {
@@ -58,6 +63,8 @@ enum Asker {
 
 struct Run {
     asker: Option<Asker>,
+    /// The start of a service that it asks about: without it the answer is of no use.
+    about: Option<SpawnId>,
     output: Option<JoinHandle<String>>,
     timer: JoinHandle<()>,
     timed_out: bool,
@@ -71,25 +78,39 @@ pub(crate) struct Runs {
     running: BTreeMap<SpawnId, Run>,
     /// Tasks that have not been answered.
     tasks: BTreeMap<TaskId, SpawnId>,
+    /// Those of which processes may be left, answered or not.
+    trees: BTreeSet<SpawnId>,
     messages: mpsc::UnboundedSender<Message>,
 }
 
 impl Runs {
     pub(crate) fn new(messages: mpsc::UnboundedSender<Message>) -> Self {
-        Self { next: FIRST_COMMAND_ID, running: BTreeMap::new(), tasks: BTreeMap::new(), messages }
+        Self {
+            next: FIRST_COMMAND_ID,
+            running: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            trees: BTreeSet::new(),
+            messages,
+        }
     }
 
     pub(crate) fn is_command(spawn: SpawnId) -> bool {
         spawn.0 >= FIRST_COMMAND_ID
     }
 
-    pub(crate) fn begin(&mut self, timeout: Duration, reply: oneshot::Sender<ExecAnswer>) -> SpawnId {
-        self.begin_for(timeout, Asker::Probe(reply))
+    /// Begins the command of a probe or gate; `about` is the start of the service that a probe asks about.
+    pub(crate) fn begin(
+        &mut self,
+        timeout: Duration,
+        about: Option<SpawnId>,
+        reply: oneshot::Sender<ExecAnswer>,
+    ) -> SpawnId {
+        self.begin_for(timeout, about, Asker::Probe(reply))
     }
 
     /// Begins a run whose end is told to the machine as `RunEnded`.
     pub(crate) fn begin_task(&mut self, timeout: Duration, task: TaskId, replica: ReplicaId) -> SpawnId {
-        let spawn = self.begin_for(timeout, Asker::Task(task, replica));
+        let spawn = self.begin_for(timeout, None, Asker::Task(task, replica));
         self.tasks.insert(task, spawn);
         spawn
     }
@@ -107,7 +128,18 @@ impl Runs {
         }
     }
 
-    fn begin_for(&mut self, timeout: Duration, asker: Asker) -> SpawnId {
+    /// The commands that ask about this start of a service.
+    pub(crate) fn about(&self, spawn: SpawnId) -> Vec<SpawnId> {
+        let asks = |run: &Run| run.about == Some(spawn);
+        self.running.iter().filter(|(_, run)| asks(run)).map(|(id, _)| *id).collect()
+    }
+
+    /// All its processes are gone.
+    pub(crate) fn tree_gone(&mut self, spawn: SpawnId) {
+        self.trees.remove(&spawn);
+    }
+
+    fn begin_for(&mut self, timeout: Duration, about: Option<SpawnId>, asker: Asker) -> SpawnId {
         let spawn = SpawnId(self.next);
         self.next += 1;
         let messages = self.messages.clone();
@@ -116,8 +148,9 @@ impl Runs {
             // The loop may have ended.
             let _ = messages.send(Message::RunTimedOut(spawn));
         });
+        self.trees.insert(spawn);
         self.running
-            .insert(spawn, Run { asker: Some(asker), output: None, timer, timed_out: false, timeout });
+            .insert(spawn, Run { asker: Some(asker), about, output: None, timer, timed_out: false, timeout });
         spawn
     }
 
@@ -131,6 +164,7 @@ impl Runs {
     }
 
     pub(crate) fn failed(&mut self, spawn: SpawnId, failure: &LaunchFailure) {
+        self.tree_gone(spawn);
         if let Some(mut run) = self.running.remove(&spawn) {
             run.timer.abort();
             self.answer(run.asker.take(), ExecAnswer::NotStarted(failure.to_string()));
@@ -206,6 +240,33 @@ impl Runs {
     fn tell(&mut self, task: TaskId, outcome: ProbeOutcome) {
         self.tasks.remove(&task);
         let _ = self.messages.send(Message::RunEnded { task, outcome });
+    }
+}
+
+impl Host {
+    /// Ends the commands that are still under way when the stack is over: nobody waits for their answers any more, and
+    /// none may outlive the host.
+    pub(crate) async fn end_commands(&mut self) {
+        let limit = tokio::time::Instant::now() + END_LIMIT;
+        while !self.runs.trees.is_empty() {
+            // Again each time: a command whose start was under way has processes only now.
+            for spawn in &self.runs.trees {
+                self.processes.kill(*spawn);
+            }
+            let mut news = Vec::new();
+            if tokio::time::timeout_at(limit, next_processes(&mut self.processes, &mut news)).await.is_err() {
+                let count = self.runs.trees.len();
+                let text = format!(
+                    "{count} commands of probes, gates or hooks do not end, although they were killed"
+                );
+                self.publisher.notice(None, text);
+                return;
+            }
+            for event in news {
+                self.on_process(event);
+            }
+            self.tell_notices();
+        }
     }
 }
 

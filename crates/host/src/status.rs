@@ -40,10 +40,27 @@ impl Host {
         }
     }
 
-    fn limits(&self, service: &Service) -> Vec<LimitStatus> {
+    /// The limits of the stack that nothing holds here, each with its service and the reason.
+    #[must_use]
+    pub fn limits_not_in_force(&self) -> Vec<(String, String)> {
+        let mut told = Vec::new();
+        for service in &self.machine.stack().services {
+            let in_force = self.limits_in_force(service);
+            for (name, why) in crate::preflight::not_in_force(&in_force) {
+                told.push((service.name.to_string(), format!("limits.{name} is not in force: {why}")));
+            }
+        }
+        told
+    }
+
+    fn limits_in_force(&self, service: &Service) -> Vec<mainstay_os::LimitStatus> {
         let limits = crate::launch_spec::limits(service);
         let switches_user = service.user.is_some() || service.group.is_some();
-        self.processes.limits_in_force(&limits, switches_user).iter().map(limit_status).collect()
+        self.processes.limits_in_force(&limits, switches_user)
+    }
+
+    fn limits(&self, service: &Service) -> Vec<LimitStatus> {
+        self.limits_in_force(service).iter().map(limit_status).collect()
     }
 
     fn listen(&self, service: &Service) -> Vec<ListenStatus> {

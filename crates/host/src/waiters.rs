@@ -34,6 +34,8 @@ struct Waiter {
     service: ServiceName,
     verb: Verb,
     goal: Goal,
+    /// Whether it was so before it was asked for.
+    already: bool,
     begun: Moment,
     deadline: Option<Moment>,
     /// Until when it must stay up; set while it is up and has no probe that says more.
@@ -122,10 +124,16 @@ impl Waiters {
             Verb::Restart => (Goal::UpAgain { since: now }, Command::Restart(service.clone())),
         };
         let deadline = timeout.map(|timeout| now + timeout);
+        let already = machine.service(service.as_str()).is_some_and(|view| match (goal, view.state) {
+            (Goal::Up, State::Ready | State::Completed) => true,
+            (Goal::Down, state) => state.phase() == Phase::Terminated,
+            (Goal::Up | Goal::UpAgain { .. } | Goal::Reloaded { .. }, _) => false,
+        });
         self.waiting.push(Waiter {
             service,
             verb,
             goal,
+            already,
             begun: now,
             deadline,
             settled_at: None,
@@ -166,7 +174,11 @@ impl Waiters {
             };
             if let Some(outcome) = outcome {
                 let waiter = self.waiting.swap_remove(index);
-                let message = message(&view, waiter.verb, outcome, now - waiter.begun);
+                let message = if waiter.already && outcome == CommandOutcome::Done {
+                    already(&view, waiter.goal)
+                } else {
+                    message(&view, waiter.verb, outcome, now - waiter.begun)
+                };
                 let status = service_status(&view, stack, &WallClock::at(now));
                 // Whoever asked may have gone.
                 let _ = waiter.reply.send(Ok(CommandReply::new(outcome, message, vec![status])));
@@ -306,6 +318,16 @@ fn outcome(view: &ServiceView<'_>, goal: Goal, time_is_up: bool) -> Option<Comma
     reached.or(time_is_up.then_some(CommandOutcome::TimedOut))
 }
 
+/// Nothing was to be done.
+fn already(view: &ServiceView<'_>, goal: Goal) -> String {
+    let (name, state) = (view.name, view.state);
+    match (goal, state) {
+        (Goal::Down, State::Stopped) => format!("{name} is stopped already"),
+        (Goal::Down, _) => format!("{name} does not run: it is {state}"),
+        (Goal::Up | Goal::UpAgain { .. } | Goal::Reloaded { .. }, _) => format!("{name} is {state} already"),
+    }
+}
+
 fn message(view: &ServiceView<'_>, verb: Verb, outcome: CommandOutcome, took: Duration) -> String {
     let (name, state, reason) = (view.name, view.state, &view.reason);
     if verb == Verb::Reload
@@ -316,6 +338,7 @@ fn message(view: &ServiceView<'_>, verb: Verb, outcome: CommandOutcome, took: Du
         let replicas = if reload.of == 1 { "replica" } else { "replicas" };
         return match &reload.outcome {
             Some(Ok(())) => format!("{name} has reloaded after {took}: {} {replicas}", reload.of),
+            Some(Err(why)) if reload.of == 0 => format!("{name} has not reloaded: {why}"),
             Some(Err(why)) => {
                 format!("{name} has not reloaded: {why} ({} of {} {replicas} done)", reload.done, reload.of)
             }

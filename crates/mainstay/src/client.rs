@@ -1,10 +1,11 @@
 //! Asking a running host: the client, and what its errors mean for the user.
 
-use mainstay_api::{Client, ClientError};
+use mainstay_api::{Client, ClientError, ProblemKind};
+use mainstay_host::chain;
 use mainstay_types::ExitCode;
 
 use crate::context::Addressed;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 
 /// The client of the addressed stack's host.
 pub(crate) fn client(addressed: &Addressed) -> Client {
@@ -31,7 +32,13 @@ pub(crate) fn client_failure(error: &ClientError, addressed: &Addressed) -> Fail
             ),
         ),
         ClientError::NotPermitted(words) => Failure::new(ExitCode::NotPermitted, words.clone()),
-        ClientError::Problem(problem) => Failure::new(problem.exit_code(), problem.to_string()),
+        ClientError::Problem(problem) => {
+            let message = problem.to_string();
+            // The errors of a file come as `check` shows them, each with its own head.
+            let headed =
+                problem.known_kind() == Some(ProblemKind::InvalidFile) && message.starts_with("error");
+            Failure { message, code: problem.exit_code(), headed }
+        }
         ClientError::TimedOut(_) => Failure::new(ExitCode::TimedOut, chain(error)),
         ClientError::Protocol(_) => Failure::new(
             ExitCode::Failed,

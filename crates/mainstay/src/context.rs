@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mainstay_config::Stack;
-use mainstay_host::{LoadError, Paths};
+use mainstay_host::{LoadError, Paths, chain};
 use mainstay_types::{ExitCode, StackName};
 
 use crate::cli::Global;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 
 /// The environment as `${NAME}` and the overrides see it.
 pub(crate) fn env(name: &str) -> Option<String> {
@@ -68,6 +68,13 @@ pub(crate) fn addressed(global: &Global) -> Result<Addressed, Failure> {
             // What else is wrong with the file does not matter to a host that runs.
             Err(error) => match mainstay_host::stack_name(&file_path(global), &env) {
                 Some(name) => name,
+                None if matches!(error, LoadError::Missing(_)) => {
+                    let message = format!(
+                        "there is no file {}\n  next: name the stack's file with -f FILE, or the running stack with --stack NAME",
+                        file_path(global).display()
+                    );
+                    return Err(Failure::new(ExitCode::Usage, message));
+                }
                 None => {
                     let mut failure = load_failure(&error);
                     failure

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use mainstay_host::chain;
 use mainstay_types::ExitCode;
 
 /// A command's bad end.
@@ -34,28 +35,4 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(ExitCode::Failed, format!("{error:#}"))
     }
-}
-
-/// An error with its causes, `outer: inner: innermost`. A hint on a line of its own (`next: ...`) stays last.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let text = error.to_string();
-    let (head, hint) = match text.split_once("\n  next:") {
-        Some((head, hint)) => (head.to_owned(), Some(hint.to_owned())),
-        None => (text, None),
-    };
-    let mut words = head;
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !words.ends_with(&cause_text) {
-            words.push_str(": ");
-            words.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    if let Some(hint) = hint {
-        words.push_str("\n  next:");
-        words.push_str(&hint);
-    }
-    words
 }

@@ -17,6 +17,8 @@ use mainstay_types::{ReplicaId, ServiceName, State, Timestamp, format_duration};
 
 use crate::terminal::{BAD, BOLD, DIM, GOOD, WARN, paint, printable, service_style};
 
+/// A shorter time from start to readiness is not told.
+const WORTH_TELLING: Duration = Duration::from_millis(10);
 /// Things waiting to be shown, at most; output beyond is left out here and counted, and is in the log all the same.
 const MAX_WAITING: usize = 8192;
 /// Bytes of one line shown; a terminal is no place for a line of megabytes.
@@ -237,6 +239,8 @@ impl Page {
             }
             EventKind::Probe | EventKind::Gate => verbose.then(|| paint(DIM, reason)),
             EventKind::Exited | EventKind::Command => verbose.then(|| paint(DIM, reason)),
+            // That it gave up has just been told as its state.
+            EventKind::Incident if self.seen_of(event).last_reason == reason => None,
             EventKind::Log
             | EventKind::Finding
             | EventKind::Incident
@@ -254,15 +258,20 @@ impl Page {
         let state: State = event.to.as_deref()?.parse().ok()?;
         let (detail, at) = (self.detail, event.at);
         let seen = self.seen_of(event);
+        let first = seen.state.is_none();
         let unchanged = seen.state == Some(state) && seen.last_reason == reason;
         seen.state = Some(state);
         seen.last_reason = reason.to_owned();
         let took = seen
             .spawned
             .and_then(|spawned| Duration::try_from(at.duration_since(spawned)).ok())
+            // One without a probe is ready as soon as it runs: that took no time worth telling.
+            .filter(|took| *took >= WORTH_TELLING)
             .map(|took| format!(" after {}", format_duration(took)))
             .unwrap_or_default();
-        if unchanged || (detail == Detail::Quiet && state != State::Failed) {
+        // A service with autostart off is stopped from the first.
+        let idle = state == State::Stopped && first && detail != Detail::Verbose;
+        if unchanged || idle || (detail == Detail::Quiet && state != State::Failed) {
             return None;
         }
         Some(match state {

@@ -10,6 +10,8 @@ pub enum LaunchStep {
     BeforeStart,
     /// Opening the sockets it is handed, or handing them over: then without a path.
     Listen,
+    /// Putting its environment together.
+    Environment,
     /// Getting a process at all: pipes, the launcher, fork.
     Spawn,
     /// Entering the service's control group.
@@ -34,9 +36,10 @@ pub enum LaunchStep {
 
 impl LaunchStep {
     /// All steps in order; a step's place here is its number on the launcher's pipe.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::BeforeStart,
         Self::Listen,
+        Self::Environment,
         Self::Spawn,
         Self::Cgroup,
         Self::Session,
@@ -55,6 +58,7 @@ impl LaunchStep {
         match self {
             Self::BeforeStart => "before-start",
             Self::Listen => "listen",
+            Self::Environment => "environment",
             Self::Spawn => "spawn",
             Self::Cgroup => "cgroup",
             Self::Session => "session",
@@ -97,6 +101,7 @@ impl fmt::Display for LaunchFailure {
             LaunchStep::BeforeStart => "before_start",
             LaunchStep::Listen if self.path.is_none() => "cannot hand over its sockets",
             LaunchStep::Listen => "cannot listen on",
+            LaunchStep::Environment => "cannot put its environment together",
             LaunchStep::Spawn => "cannot create a process",
             LaunchStep::Cgroup => "cannot enter the control group",
             LaunchStep::Session => "cannot begin a session",

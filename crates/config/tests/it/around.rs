@@ -86,7 +86,7 @@ fn mistakes_in_a_stop_are_said_in_place() {
         ),
         (
             "stop.steps = [{ signal = \"SIGINT\", wiat = \"10s\" }]",
-            "3:36 config-unknown-key: unknown key `wiat` ([service.NAME.stop] steps)",
+            "3:36 config-unknown-key: unknown key `wiat` ([service.web.stop] steps)",
         ),
         (
             "stop.steps = [{ signal = \"SIGINT\", wait = \"0s\" }]",

@@ -18,7 +18,7 @@ fn one_error(text: &str, want: &str) {
 fn single_mistakes_in_a_service_are_said_in_place() {
     const INVALID: &str = "config-invalid-value";
     for (lines, place, cause, message) in [
-        ("comand = 1", "3:1", "config-unknown-key", "unknown key `comand` ([service.NAME])"),
+        ("comand = 1", "3:1", "config-unknown-key", "unknown key `comand` ([service.web])"),
         ("replicas = 0", "3:12", INVALID, "`replicas` must be from 1 to 1000, not 0"),
         ("replicas = 1001", "3:12", INVALID, "`replicas` must be from 1 to 1000, not 1001"),
         (
@@ -374,7 +374,7 @@ fn broken_syntax_is_explained_and_does_not_hide_other_errors() {
             "[service.web]\ncommand = \"a\"\ncommand = \"b\"\nkin = 1\n",
             &[
                 "3:1 config-syntax: `command` is here a second time",
-                "4:1 config-unknown-key: unknown key `kin` ([service.NAME])",
+                "4:1 config-unknown-key: unknown key `kin` ([service.web])",
             ],
         ),
         (
@@ -386,7 +386,7 @@ fn broken_syntax_is_explained_and_does_not_hide_other_errors() {
             "[service.a]\nreplicas = ten\ncomand = \"x\"\n[service.b]\ncommand = b\nneeds = [{ service = \"c\" }]\n",
             &[
                 "2:12 config-syntax: a text must be in quotes",
-                "3:1 config-unknown-key: unknown key `comand` ([service.NAME])",
+                "3:1 config-unknown-key: unknown key `comand` ([service.a])",
                 "5:11 config-syntax: a text must be in quotes",
             ],
         ),
@@ -404,7 +404,7 @@ fn all_errors_come_together_in_the_order_of_the_file() {
             "1:15 config-invalid-value: `stop_budget` must be a duration, not a whole number",
             "2:10 config-invalid-value: `command` is missing",
             "3:12 config-invalid-value: `replicas` must be from 1 to 1000, not 0",
-            "4:1 config-unknown-key: unknown key `foo` ([service.NAME])",
+            "4:1 config-unknown-key: unknown key `foo` ([service.b])",
             "6:12 config-missing-variable: the variable `X` is not set",
             "6:17 config-missing-variable: the variable `Y` is not set",
             "7:20 config-invalid-value: `redis` does not begin with redis:// or rediss://",
@@ -424,7 +424,7 @@ fn an_error_is_shown_with_its_line_a_caret_and_help() {
     let rendered = read(&text).unwrap_err().render(false);
     let file = read(&text).unwrap_err().file.display().to_string();
     let want = format!(
-        "error[config-unknown-key]: unknown key `comand` ([service.NAME])
+        "error[config-unknown-key]: unknown key `comand` ([service.web])
  --> {file}:3:1
   |
 3 | comand = 1
@@ -437,7 +437,7 @@ fn an_error_is_shown_with_its_line_a_caret_and_help() {
     assert!(colored.contains("\u{1b}[") && !rendered.contains('\u{1b}'));
     assert_eq!(
         read(&text).unwrap_err().to_string(),
-        format!("{file}:3:1: unknown key `comand` ([service.NAME])")
+        format!("{file}:3:1: unknown key `comand` ([service.web])")
     );
 }
 

@@ -292,7 +292,7 @@ fn mistakes_in_probes_are_said_in_place() {
         ),
         (
             "readiness = { postgres = \"postgres://a\" }",
-            "3:15 config-unknown-key: unknown key `postgres` ([service.NAME.startup], [service.NAME.readiness], [service.NAME.liveness])",
+            "3:15 config-unknown-key: unknown key `postgres` ([service.web.startup], [service.web.readiness], [service.web.liveness])",
         ),
     ] {
         assert_eq!(errors(&with(lines)), [want], "{lines}");

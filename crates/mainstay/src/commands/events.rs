@@ -2,12 +2,13 @@
 
 use mainstay_api::{ClientError, Event, EventKind, EventsQuery};
 use mainstay_host::EventFilter;
+use mainstay_host::chain;
 use mainstay_types::{ExitCode, State};
 
 use crate::cli::Global;
 use crate::client::{block_on, client, client_failure};
 use crate::context::addressed;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::terminal::{BOLD, DIM, WARN, paint, state_style};
 use crate::times::local_time;
 

@@ -5,13 +5,14 @@ use std::io::Write;
 use std::time::Duration;
 
 use anstyle::Style;
+use mainstay_host::chain;
 use mainstay_logs::read::{self, Query, ReadError, Selection};
 use mainstay_logs::{LogLine, Stream};
 use mainstay_types::{ExitCode, ServiceName, Timestamp};
 
 use crate::cli::{Global, LogStream};
 use crate::context::addressed;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::terminal::{DIM, paint, printable, service_style};
 use crate::times::local_time;
 

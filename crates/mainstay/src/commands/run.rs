@@ -80,6 +80,10 @@ async fn supervise(
     let launcher_exe = std::env::current_exe().map_err(|error| {
         Failure::new(ExitCode::Failed, format!("cannot find the mainstay program itself: {error}"))
     })?;
+    // Before the host takes the stack: a signal that comes meanwhile is a request like any other.
+    let deaf = |error| Failure::new(ExitCode::Failed, format!("cannot listen for signals: {error}"));
+    let stop_requests = signals::stop_requests().map_err(deaf)?;
+    let reload_requests = signals::reload_requests().map_err(deaf)?;
     let (printer, printing) = Printer::start(stack, detail).map_err(cannot)?;
     if detail != Detail::Json && detail != Detail::Quiet {
         printer.note(greeting(stack, &paths, demo));
@@ -108,10 +112,11 @@ async fn supervise(
     };
     let host = Host::open(options).map_err(|error| Failure::from_error(error.exit_code(), &error))?;
     let handle = host.handle();
-    let stop_requests = signals::stop_requests()
-        .map_err(|error| Failure::new(ExitCode::Failed, format!("cannot listen for signals: {error}")))?;
-    let reload_requests = signals::reload_requests()
-        .map_err(|error| Failure::new(ExitCode::Failed, format!("cannot listen for signals: {error}")))?;
+    if matches!(detail, Detail::Normal | Detail::Verbose) {
+        for (service, words) in host.limits_not_in_force() {
+            printer.note(paint(WARN, &format!("{service}: {words}")));
+        }
+    }
     let reloading = tokio::spawn(reload_when_asked(reload_requests, handle.clone(), printer.clone(), detail));
     let stopping = tokio::spawn(stop_when_asked(stop_requests, handle, printer.clone(), detail));
     let outcome = host.run().await;

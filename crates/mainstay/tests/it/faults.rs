@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixture::{Fixture, Running, SOON, alive};
+use crate::fixture::{Fixture, Running, SOON, alive, stderr};
 
 /// Threads, open descriptors and children of a process.
 fn holdings(pid: u32) -> (usize, usize, usize) {
@@ -196,6 +196,41 @@ fn a_limit_that_is_not_in_force_is_shown_as_such() {
 }
 
 #[test]
+fn a_slow_answer_is_one_within_its_time_and_none_after_it() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((mut connection, _)) = server.accept() {
+            std::thread::spawn(move || {
+                use std::io::{Read, Write};
+                let mut request = [0; 1024];
+                let _ = connection.read(&mut request);
+                std::thread::sleep(Duration::from_millis(500));
+                // A prober that has given up reads no answer.
+                let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            });
+        }
+    });
+    let fixture = Fixture::new(&format!(
+        r#"
+        [service.patient]
+        command = "sleep 1000"
+        readiness = {{ http = "http://127.0.0.1:{port}/", timeout = "20s" }}
+        [service.hasty]
+        command = "sleep 1000"
+        readiness = {{ http = "http://127.0.0.1:{port}/", timeout = "100ms" }}
+        "#
+    ));
+    let mut host = fixture.run(&[]);
+    host.wait_state("patient", "ready");
+    host.wait_for("the verdict of the hasty", SOON, |host| {
+        host.service("hasty")["reason"].as_str().unwrap().contains("no answer within 100ms").then_some(())
+    });
+    assert_eq!(host.state("hasty"), "starting");
+    host.stop();
+}
+
+#[test]
 fn a_probe_that_flaps_at_its_threshold_restarts_nothing() {
     let fixture = Fixture::new(
         r#"
@@ -214,4 +249,37 @@ n=$(cat n 2>/dev/null || echo 0); n=$((n + 1)); echo $n > n; [ $((n % 3)) -eq 0 
     });
     assert_eq!((restarts(&mut host, "web"), host.state("web").as_str()), (0, "ready"));
     host.stop();
+}
+
+#[test]
+fn commands_under_way_end_with_the_host() {
+    for no_cgroups in ["", "1"] {
+        let mut fixture = Fixture::new(
+            r#"
+            stack = "shop"
+            [service.waits]
+            command = "sleep 1000"
+            needs = [{ exec = ["sh", "-c", "echo $$ >gate.pid; sleep 1001"] }]
+            [service.asked]
+            command = "sleep 1002"
+            liveness = { exec = ["sh", "-c", "setsid sleep 1003 & echo $! >probe.pid; sleep 1004"], timeout = "60s" }
+            "#,
+        );
+        fixture.env.push(("MAINSTAY_NO_CGROUPS".to_owned(), no_cgroups.to_owned()));
+        let mut host = fixture.run(&[]);
+        let mut pid_in = |name: &str| -> u32 {
+            host.wait_for(name, SOON, |_| {
+                std::fs::read_to_string(fixture.path(name)).ok()?.trim().parse().ok()
+            })
+        };
+        let (gate, probe) = (pid_in("gate.pid"), pid_in("probe.pid"));
+        // A probe that asks about a service that has ended is of no use any more.
+        let output = fixture.mainstay(&["stop", "asked"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        host.wait_for("the probe's command ends", SOON, |_| (!alive(probe)).then_some(()));
+        assert!(alive(gate));
+        let (status, out) = host.stop();
+        assert!(status.success() && !alive(gate), "{out}");
+        assert!(!out.contains("cannot remove"), "{out}");
+    }
 }

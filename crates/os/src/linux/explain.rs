@@ -58,6 +58,7 @@ pub(super) fn explain(failure: wire::Failure, launch: &Launch) -> LaunchFailure 
         }
         LaunchStep::Listen
         | LaunchStep::BeforeStart
+        | LaunchStep::Environment
         | LaunchStep::Spawn
         | LaunchStep::Cgroup
         | LaunchStep::Session
