@@ -25,6 +25,7 @@
 //! | `host` | the loop itself |
 //! | `perform` | one effect after the other: a request to `os`, a task, or a line of the record |
 //! | `launch_spec` | from a declaration to the one request that starts its program |
+//! | `preflight` | what `check` and a reload look at before anything is started |
 //! | `sockets` | the sockets of `listen`, open from the first start of a service on |
 //! | `said` | who listens to which start by sd_notify and readiness descriptors, and who is believed |
 //! | `log_watch` | which lines of output somebody waits for |
