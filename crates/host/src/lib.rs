@@ -18,7 +18,7 @@
 //! | `logs` (thread) | captures output; `log` probes look at each line there | pipes, a channel from the loop | told to close |
 //! | blocking calls (threads of the runtime, at most 4) | read the stack's file, logs and `/proc` for the API; look names up and prove passwords for checks | a request | with the answer |
 //!
-//! What the loop is made of:
+//! What the host is made of:
 //!
 //! | module | holds |
 //! |---|---|
