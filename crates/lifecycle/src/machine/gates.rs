@@ -1,8 +1,10 @@
 //! Waiting for gates: services of the stack are known, things outside are asked.
 //!
-//! Outside gates are asked in rounds: every one of the service at once, the next round after a growing, wholly random
-//! wait ("full jitter": many services that wait for the same database do not ask in step). A start needs all gates
-//! in one round, and the services at its end:
+//! Outside gates are asked in rounds: every one of the service at once, the next round after a wait that is wholly
+//! random below a ceiling, which doubles with each failed round from [`FIRST_WAIT`] to [`LONGEST_WAIT`] ("full jitter":
+//! many services that wait for the same database do not ask in step; with the measurements that speak for it:
+//! <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). A start needs all gates in one round,
+//! and the services at its end:
 //!
 //! ```text
 //!  begin ──► Asking ── all passed, services too ──► start
@@ -243,8 +245,8 @@ impl StackMachine {
         Reason::GateTimedOut { gate: gate_words(&need.gate), within: need.within.unwrap_or_default(), answer }
     }
 
-    /// The first thing that is not there, as of now.
-    pub(crate) fn waiting_reason(&self, at_service: usize, held: bool) -> Reason {
+    /// The first thing that is not there, as told at `now`.
+    pub(crate) fn waiting_reason(&self, at_service: usize, held: bool, now: Moment) -> Reason {
         let slot = &self.slots[at_service];
         let config = &self.stack.services[at_service];
         if slot.shut_gates > 0 {
@@ -274,7 +276,11 @@ impl StackMachine {
                 Some(Asked { last: None, tries, .. }) => (None, *tries),
                 None => (None, 0),
             };
-            return Reason::WaitingForGate { gate: action.to_string(), answer, tries };
+            let next = slot.wait.as_ref().and_then(|wait| match wait.round {
+                Round::Resting { until } => Some(until.since(now)),
+                Round::First | Round::Asking { .. } | Round::Open => None,
+            });
+            return Reason::WaitingForGate { gate: action.to_string(), answer, tries, next };
         }
         Reason::Requested
     }
