@@ -1,8 +1,8 @@
 //! One probe of one running program: when to ask next, and what the answers in a row amount to.
 //!
 //! Thresholds are Kubernetes': so many answers in a row make a verdict. While the program is not ready yet, startup
-//! and readiness are asked more often than `period`, first after [`EARLY`] and then at doubling distances, so that a
-//! fast program is known to be ready fast (Kubernetes allows a kubelet to do the same for readiness:
+//! and readiness are asked more often than `period`: at the launch, again after [`EARLY`], and then at doubling
+//! distances, so that a fast program is known to be ready fast (Kubernetes allows a kubelet to do the same for readiness:
 //! <https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/>). Because early checks
 //! come faster than the file says, failures before the first pass are counted by time: the verdict is bad only when
 //! `initial_delay + failure_threshold * period` have passed since the launch, as if asked once a period.
