@@ -143,7 +143,7 @@ while True:
     assert!(fixture.mainstay(&["restart", "good"]).status.success());
     let pid = host.main_pid("bomb");
     let output = fixture.mainstay(&["stop", "bomb", "--timeout", "60s"]);
-    assert!(output.status.success(), "{}", crate::fixture::stderr(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     assert!(!alive(pid));
     let (status, _) = host.stop();
     assert!(status.success());
