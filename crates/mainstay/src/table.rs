@@ -50,16 +50,26 @@ impl Table {
                 self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
             cells.chain([self.heads[column].len()]).max().unwrap_or(0)
         };
-        let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
         let last = self.heads.len().saturating_sub(1);
+        let mut widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
+        let taken = |widths: &[usize]| -> usize {
+            widths.iter().take(last).filter(|width| **width > 0).map(|width| width + GAP.len()).sum()
+        };
+        // What says least goes first, from the right; the name and the state stay.
+        for column in (2..last).rev() {
+            if limit.is_some_and(|limit| taken(&widths) > limit) {
+                widths[column] = 0;
+            }
+        }
         let rights: Vec<bool> = (0..self.heads.len())
             .map(|column| self.rows.first().is_some_and(|row| row[column].right))
             .collect();
-        let before: usize = widths.iter().take(last).map(|width| width + GAP.len()).sum();
-        let fold = Fold::of(before, limit);
+        let fold = Fold::of(taken(&widths), limit);
         let mut out = String::new();
         for (column, head) in self.heads.iter().enumerate() {
-            if column < last {
+            if column < last && widths[column] == 0 {
+                // No room for it.
+            } else if column < last {
                 push(&mut out, head, DIM, rights[column], widths[column]);
             } else if fold.beside() {
                 push_last(&mut out, head, DIM, &fold);
@@ -69,7 +79,9 @@ impl Table {
         }
         for row in &self.rows {
             for (column, cell) in row.iter().enumerate() {
-                if column < last {
+                if column < last && widths[column] == 0 {
+                    // No room for it.
+                } else if column < last {
                     push(&mut out, &cell.text, cell.style, cell.right, widths[column]);
                 } else {
                     push_last(&mut out, &cell.text, cell.style, &fold);
@@ -209,6 +221,13 @@ mod tests {
         assert_eq!(
             at(30),
             "NAME  PID\nweb     7\n    waiting for tcp\n    127.0.0.1:1: nobody\n    listens there\ndb      8\n"
+        );
+        let mut wide = Table::new(&["NAME", "STATE", "UP", "CPU", "WHY"]);
+        wide.row(["web", "ready", "10s", "1.0%", "it runs"].map(|text| Cell::plain(text.into())).into());
+        let text = anstream::adapter::strip_str(&wide.render(Some(18))).to_string();
+        assert_eq!(
+            text, "NAME  STATE  UP\nweb   ready  10s\n    it runs\n",
+            "what finds no room is left out"
         );
         assert_eq!(folded("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
     }
