@@ -196,6 +196,41 @@ fn a_limit_that_is_not_in_force_is_shown_as_such() {
 }
 
 #[test]
+fn a_slow_answer_is_one_within_its_time_and_none_after_it() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((mut connection, _)) = server.accept() {
+            std::thread::spawn(move || {
+                use std::io::{Read, Write};
+                let mut request = [0; 1024];
+                let _ = connection.read(&mut request);
+                std::thread::sleep(Duration::from_millis(500));
+                // A prober that has given up reads no answer.
+                let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            });
+        }
+    });
+    let fixture = Fixture::new(&format!(
+        r#"
+        [service.patient]
+        command = "sleep 1000"
+        readiness = {{ http = "http://127.0.0.1:{port}/", timeout = "20s" }}
+        [service.hasty]
+        command = "sleep 1000"
+        readiness = {{ http = "http://127.0.0.1:{port}/", timeout = "100ms" }}
+        "#
+    ));
+    let mut host = fixture.run(&[]);
+    host.wait_state("patient", "ready");
+    host.wait_for("the verdict of the hasty", SOON, |host| {
+        host.service("hasty")["reason"].as_str().unwrap().contains("no answer within 100ms").then_some(())
+    });
+    assert_eq!(host.state("hasty"), "starting");
+    host.stop();
+}
+
+#[test]
 fn a_probe_that_flaps_at_its_threshold_restarts_nothing() {
     let fixture = Fixture::new(
         r#"

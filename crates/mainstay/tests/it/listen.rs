@@ -112,6 +112,40 @@ fn no_request_fails_over_fifty_restarts() {
     assert!(!fixture.path("admin.sock").exists());
 }
 
+/// A port below 1024 for a program that is not root: the host opens it.
+#[test]
+fn a_service_without_rights_gets_a_low_port() {
+    if !mainstay_os::is_root() {
+        println!("skipped: only root may open ports below 1024");
+        return;
+    }
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (700..1000).find(free).expect("a free port from 700 to 999");
+    let fixture = Fixture::new(&format!(
+        r#"
+        [service.web]
+        command = ["python3", "-c", '''
+import os, socket
+print("serving as", os.getuid(), os.environ["LISTEN_FDNAMES"], flush=True)
+connection, _ = socket.socket(fileno=3).accept()
+connection.sendall(b"hello")
+''']
+        workdir = "/"
+        user = "nobody"
+        listen = {{ http = "127.0.0.1:{port}", names = "udp:127.0.0.1:{port}" }}
+        readiness = {{ log = "serving as" }}
+        "#
+    ));
+    let mut host = fixture.run(&[]);
+    host.wait_state("web", "ready");
+    let mut answer = String::new();
+    TcpStream::connect(("127.0.0.1", port)).unwrap().read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "hello");
+    let log = fixture.log("web");
+    assert!(log.contains("serving as 65534 http:names"), "{log}");
+    host.stop();
+}
+
 #[test]
 fn a_taken_address_is_told_with_who_has_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
