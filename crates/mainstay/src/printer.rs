@@ -19,8 +19,13 @@ use crate::terminal::{BAD, BOLD, DIM, GOOD, WARN, paint, printable, service_styl
 
 /// A shorter time from start to readiness is not told.
 const WORTH_TELLING: Duration = Duration::from_millis(10);
-/// Things waiting to be shown, at most; output beyond is left out here and counted, and is in the log all the same.
-const MAX_WAITING: usize = 8192;
+/// Bytes of output waiting to be shown, at most; what is beyond is left out here and counted, and is in the log all the
+/// same.
+const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// What a piece of output counts for at least, so that their number has a bound, too: 4096.
+const LEAST_BYTES: usize = 1024;
+/// Room for what happens, whatever the programs write: a failure must not be left out because another service talks.
+const MAX_EVENTS: usize = 4096;
 /// Bytes of one line shown; a terminal is no place for a line of megabytes.
 const MAX_SHOWN_BYTES: usize = 4096;
 /// Widest column of names.
@@ -51,19 +56,21 @@ enum Shown {
 pub(crate) struct Printer {
     queue: SyncSender<Shown>,
     left_out: Arc<AtomicUsize>,
+    waiting_bytes: Arc<AtomicUsize>,
     detail: Detail,
 }
 
 impl Printer {
     pub(crate) fn start(stack: &Stack, detail: Detail) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (queue, inbox) = sync_channel(MAX_WAITING);
+        let (queue, inbox) = sync_channel(MAX_WAITING_BYTES / LEAST_BYTES + MAX_EVENTS);
         let left_out = Arc::new(AtomicUsize::new(0));
-        let page = Page::new(stack, detail, Arc::clone(&left_out));
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let page = Page::new(stack, detail, Arc::clone(&left_out), Arc::clone(&waiting_bytes));
         let thread = std::thread::Builder::new()
             .name("terminal".into())
             .stack_size(256 * 1024)
             .spawn(move || page.run(&inbox))?;
-        Ok((Self { queue, left_out, detail }, thread))
+        Ok((Self { queue, left_out, waiting_bytes, detail }, thread))
     }
 
     pub(crate) fn event(&self, event: &Event) {
@@ -108,8 +115,19 @@ impl Tap for Printer {
             count += 1;
         }
         text.pop();
+        let bytes = cost(&text);
+        if self.waiting_bytes.load(Ordering::Relaxed) + bytes > MAX_WAITING_BYTES {
+            self.left_out.fetch_add(count, Ordering::Relaxed);
+            return;
+        }
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.offer(Shown::Lines { replica: replica.clone(), stream, text }, count);
     }
+}
+
+/// What this output counts for while it waits.
+fn cost(text: &[u8]) -> usize {
+    text.len().clamp(LEAST_BYTES, MAX_WAITING_BYTES)
 }
 
 /// What is known of a replica while it comes up.
@@ -125,6 +143,7 @@ struct Page {
     styles: BTreeMap<ServiceName, Style>,
     width: usize,
     left_out: Arc<AtomicUsize>,
+    waiting_bytes: Arc<AtomicUsize>,
     seen: BTreeMap<(String, u32), Seen>,
     first_event: Option<Timestamp>,
     expected: usize,
@@ -132,7 +151,12 @@ struct Page {
 }
 
 impl Page {
-    fn new(stack: &Stack, detail: Detail, left_out: Arc<AtomicUsize>) -> Self {
+    fn new(
+        stack: &Stack,
+        detail: Detail,
+        left_out: Arc<AtomicUsize>,
+        waiting_bytes: Arc<AtomicUsize>,
+    ) -> Self {
         let longest = stack.services.iter().map(|service| {
             let suffix = if service.replicas > 1 { (service.replicas - 1).to_string().len() + 1 } else { 0 };
             service.name.as_str().len() + suffix
@@ -147,6 +171,7 @@ impl Page {
                 .collect(),
             width: longest.max().unwrap_or(0).clamp(4, MAX_NAME_WIDTH),
             left_out,
+            waiting_bytes,
             seen: BTreeMap::new(),
             first_event: None,
             expected: stack.services.iter().map(|service| service.replicas as usize).sum(),
@@ -157,7 +182,10 @@ impl Page {
     fn run(mut self, inbox: &Receiver<Shown>) {
         while let Ok(shown) = inbox.recv() {
             let text = match shown {
-                Shown::Lines { replica, stream, text } => self.lines(&replica, stream, &text),
+                Shown::Lines { replica, stream, text } => {
+                    self.waiting_bytes.fetch_sub(cost(&text), Ordering::Relaxed);
+                    self.lines(&replica, stream, &text)
+                }
                 Shown::Event(event) => self.event(&event),
                 Shown::Note(text) => text + "\n",
                 Shown::End => return,

@@ -46,6 +46,12 @@ pub(crate) fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Columns and lines of the terminal that standard output is; `None` when it is none.
+pub(crate) fn size() -> Option<(usize, usize)> {
+    let (width, height) = terminal_size::terminal_size_of(std::io::stdout())?;
+    Some((usize::from(width.0), usize::from(height.0)))
+}
+
 /// Prints text to standard output; false when nobody reads any more, which is no error of ours.
 pub(crate) fn print(text: &str) -> bool {
     let mut out = anstream::stdout().lock();

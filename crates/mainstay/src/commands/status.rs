@@ -10,7 +10,7 @@ use crate::client::{block_on, client, client_failure};
 use crate::context::addressed;
 use crate::failure::Failure;
 use crate::table::{Cell, Table};
-use crate::terminal::{BOLD, DIM, WARN, paint, print, state_style};
+use crate::terminal::{BOLD, DIM, WARN, paint, print, size, state_style};
 
 /// Pause between two looks with `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -23,7 +23,10 @@ pub(crate) fn status(global: &Global, services: &[String], watch: bool) -> Resul
         loop {
             let status = client.status().await.map_err(|error| client_failure(&error, &addressed))?;
             let status = select(status, services)?;
-            let page = page(global, &status);
+            let mut page = page(global, &status);
+            if watch && !global.json {
+                page = cut_to_screen(&page);
+            }
             // Clears the screen and goes to its beginning (ECMA-48 ED 2, CUP).
             let clear = if watch && !global.json { "\u{1b}[2J\u{1b}[H" } else { "" };
             if !print(&format!("{clear}{page}")) || !watch {
@@ -32,6 +35,19 @@ pub(crate) fn status(global: &Global, services: &[String], watch: bool) -> Resul
             tokio::time::sleep(WATCH_PAUSE).await;
         }
     })
+}
+
+/// What fits on the screen, so that its beginning stays in sight.
+fn cut_to_screen(page: &str) -> String {
+    let lines = page.lines().count();
+    match size() {
+        Some((_, height)) if lines >= height && height > 2 => {
+            let shown = height - 2;
+            let kept: Vec<&str> = page.lines().take(shown).collect();
+            format!("{}\n... and {} more lines\n", kept.join("\n"), lines - shown)
+        }
+        Some(_) | None => page.to_owned(),
+    }
 }
 
 fn page(global: &Global, status: &Status) -> String {
@@ -99,13 +115,21 @@ fn table(status: &Status, now: Timestamp) -> String {
             table.row(row(service, replica, now));
         }
     }
-    out.push_str(&table.render());
+    out.push_str(&table.render(size().map(|(width, _)| width)));
     for service in &status.services {
         for limit in service.limits.iter().filter(|limit| limit.enforced_by.is_none()) {
             let why = limit.note.as_deref().unwrap_or("nothing here can enforce it");
             let words =
                 format!("{}: limits.{} = {} is not in force: {why}\n", service.name, limit.name, limit.value);
             out.push_str(&paint(WARN, &words));
+        }
+        // Weaker than it reads in the file.
+        for limit in service.limits.iter().filter(|limit| limit.enforced_by.is_some()) {
+            if let Some(note) = &limit.note {
+                let words =
+                    format!("{}: limits.{} = {} counts {note}\n", service.name, limit.name, limit.value);
+                out.push_str(&paint(DIM, &words));
+            }
         }
     }
     out

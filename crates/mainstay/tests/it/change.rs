@@ -209,3 +209,16 @@ fn replicas_come_and_go_with_the_file() {
     assert_eq!(host.main_pid("web"), first);
     host.stop();
 }
+
+#[test]
+fn a_broken_file_is_shown_as_check_shows_it() {
+    let fixture = Fixture::new(BEFORE);
+    let mut host = fixture.run(&[]);
+    host.wait_state("web", "ready");
+    fixture.write("mainstay.toml", "stack = \"shop\"\n[service.db]\ncomand = \"x\"\n");
+    let output = fixture.mainstay(&["reload"]);
+    let err = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.starts_with("error[config-unknown-key]: unknown key `comand` ([service.db])"), "{err}");
+    assert!(err.contains("nothing was changed"), "{err}");
+}

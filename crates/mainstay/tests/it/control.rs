@@ -256,3 +256,37 @@ fn a_running_host_is_found_by_a_file_with_errors() {
     assert!(fixture.mainstay(&["--stack", "two", "status"]).status.success());
     host.stop();
 }
+
+#[test]
+fn what_is_so_already_is_said_so() {
+    let fixture = Fixture::new(
+        "stack = \"shop\"\n[service.web]\ncommand = \"sleep 1000\"\n[service.off]\ncommand = \"sleep 1001\"\nautostart = false\n",
+    );
+    let mut host = fixture.run(&[]);
+    host.wait_state("web", "ready");
+    for (args, words) in
+        [(["start", "web"], "ok web is ready already"), (["stop", "off"], "ok off is stopped already")]
+    {
+        let output = fixture.mainstay(&args);
+        assert_eq!((stdout(&output).trim(), output.status.code()), (words, Some(0)));
+    }
+    let output = fixture.mainstay(&["reload", "off"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!stderr(&output).contains("0 of 0"), "{}", stderr(&output));
+    // Nothing is said of a service that nobody wants yet, and no time where there was none.
+    let (_, out) = host.stop();
+    assert!(out.contains("ready: its program runs") && !out.contains("autostart is off"), "{out}");
+}
+
+#[test]
+fn two_stacks_cannot_share_a_state_folder() {
+    let fixture = Fixture::new("stack = \"shop\"\n[service.web]\ncommand = \"sleep 1000\"\n");
+    let mut host = fixture.run(&[]);
+    host.wait_state("web", "ready");
+    fixture.write("other.toml", "stack = \"other\"\n[service.web]\ncommand = \"sleep 1000\"\n");
+    let output = fixture.mainstay(&["-f", "other.toml", "run"]);
+    assert_eq!(output.status.code(), Some(1));
+    let err = stderr(&output);
+    let who = format!("of the stack other is taken by the mainstay host with pid {}", host.pid());
+    assert!(err.contains(&who) && err.contains("which runs the stack shop"), "{err}");
+}

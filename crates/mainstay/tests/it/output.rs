@@ -1,10 +1,12 @@
 //! What the services write: kept byte for byte, read back across files, whatever it is.
 
 use std::io::Read;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::fixture::{Fixture, SOON, stderr, stdout};
+use crate::fixture::{Fixture, SOON, signal, stderr, stdout};
 
 #[test]
 fn logs_are_in_the_cri_format_with_their_stream() {
@@ -77,7 +79,7 @@ fn following_shows_what_is_written_later() {
     let mut host = fixture.run(&[]);
     host.wait_for("it ticks", SOON, |_| fixture.log("clock").contains("tick 1").then_some(()));
     let mut follower =
-        fixture.command(&["logs", "-f", "-n", "1"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        fixture.command(&["logs", "-f", "-n", "1"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut seen = String::new();
     let mut buffer = [0_u8; 4096];
     let mut out = follower.stdout.take().unwrap();
@@ -156,7 +158,7 @@ for start in range(0, {LINES}, 10000):
     assert!(files > 5, "{files} files");
     let mut reader = fixture
         .command(&["logs", "loud", "--since", "1h", "--json"])
-        .stdout(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut expected = 0;
@@ -204,4 +206,38 @@ fn a_full_disk_hurts_nobody_and_is_told() {
     let unmounted = std::process::Command::new("umount").arg("-l").arg(&logs).status().unwrap();
     assert!(status.success(), "{out}");
     assert!(unmounted.success());
+}
+
+#[test]
+fn a_failure_is_shown_whatever_the_others_write() {
+    let fixture = Fixture::new(
+        r#"
+        stack = "shop"
+        [service.loud]
+        command = "yes a line that is written again and again"
+        log = { rotate = { size = "1MiB", keep = 1, compress = false } }
+        [service.weak]
+        command = ["sh", "-c", "sleep 2; exit 3"]
+        restart = { when = "never" }
+        "#,
+    );
+    // Nobody reads what the host prints, as with a terminal that is held (Ctrl-S).
+    let mut host = fixture.command(&["run"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let failed = || {
+        let output = fixture.mainstay(&["status", "weak", "--json"]);
+        stdout(&output).contains(r#""state":"failed""#)
+    };
+    while !failed() {
+        assert!(begun.elapsed() < SOON, "weak does not fail");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    signal(host.id(), "TERM");
+    let mut shown = Vec::new();
+    host.stdout.take().unwrap().read_to_end(&mut shown).unwrap();
+    assert!(host.wait().unwrap().success());
+    let shown = String::from_utf8_lossy(&shown);
+    for words in ["weak * failed: ", "lines left out here", "everything has stopped"] {
+        assert!(shown.contains(words), "{words:?} is not shown");
+    }
 }
