@@ -15,7 +15,7 @@ impl Host {
     pub(crate) fn status(&self) -> Status {
         let (machine, stack, now) = (&self.machine, self.machine.stack(), self.now());
         let clock = WallClock::at(now);
-        let services = machine.services().map(|view| {
+        let services = machine.services_at(now).map(|view| {
             let mut status = service_status(&view, stack, &clock);
             let first = machine.would_stop(view.name.as_str());
             status.stops_first = first.iter().map(ToString::to_string).collect();

@@ -37,7 +37,7 @@ impl Listener {
 /// * An IPv6 address is IPv6 alone (`IPV6_V6ONLY`, whatever `net.ipv6.bindv6only` says), so that `0.0.0.0:80` and `[::]:80`
 ///   stand beside each other and the file says all that is open.
 /// * UDP is bound without `SO_REUSEADDR`: two programs on one UDP port would steal each other's packets.
-/// * A Unix socket's file gets mode 0660 whatever the umask is, and the host's user and group. A file that nobody listens
+/// * A Unix socket's file gets mode 0666 whatever the umask is, as with systemd, and the host's user and group. A file that nobody listens
 ///   on any more is replaced; one that somebody answers on, or that is no socket, is left alone and is an error. A
 ///   relative path starts at the host's working folder; folders are not made.
 ///

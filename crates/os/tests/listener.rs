@@ -148,7 +148,7 @@ fn a_socket_file_is_replaced_only_when_nobody_listens() {
     let path = dir.path().join("x.sock");
     for address in [ListenAddress::Unix(path.clone()), ListenAddress::UnixDatagram(path.clone())] {
         let listener = open_listener(&address).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o660);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o666);
         let error = refused(&address).to_string();
         assert!(error.ends_with("it is taken by this host itself, for another service"), "{error}");
         drop(listener);

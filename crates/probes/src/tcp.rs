@@ -1,13 +1,16 @@
 //! TCP probes: connect, and tell apart why not. HTTP probes connect through here too.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
 use std::time::Duration;
 
 use mainstay_types::{HostPort, ProbeFailure, format_duration};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+
+use crate::looks::{Looks, NoLook};
 
 /// After this time the next address is tried beside the one that has not answered: the Connection Attempt Delay of
 /// RFC 8305, section 5.
@@ -54,9 +57,9 @@ pub(crate) async fn connect(address: &HostPort, limit: &Limit) -> Result<TcpStre
 
 async fn resolve(address: &HostPort, limit: &Limit) -> Result<Vec<SocketAddr>, ProbeFailure> {
     let dns = |message: String| ProbeFailure::Dns { host: address.host.clone(), message };
-    let mut addresses = match timeout_at(limit.deadline, lookup(&address.host, address.port)).await {
+    let mut addresses = match lookup(&address.host, address.port, limit).await {
         Ok(found) => found.map_err(dns)?,
-        Err(_) => {
+        Err(TimedOut) => {
             return Err(dns(format!(
                 "no answer from the resolver within {}",
                 format_duration(limit.timeout)
@@ -67,15 +70,37 @@ async fn resolve(address: &HostPort, limit: &Limit) -> Result<Vec<SocketAddr>, P
     if addresses.is_empty() { Err(dns("the name has no address".to_owned())) } else { Ok(addresses) }
 }
 
+/// The resolver has not answered in time.
+#[derive(Debug)]
+pub(crate) struct TimedOut;
+
+/// Names that are being looked up: a resolver whose servers are silent holds a thread for tens of seconds
+/// (resolv.conf(5): timeout times attempts times servers), and must not hold the runtime's own.
+static NAMES: Looks<Result<Vec<IpAddr>, String>> = Looks::new();
+
 /// All addresses the system's resolver gives for the name, or its reason.
-pub(crate) async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    match tokio::net::lookup_host((host, port)).await {
-        Ok(found) => Ok(found.collect()),
+pub(crate) async fn lookup(
+    host: &str,
+    port: u16,
+    limit: &Limit,
+) -> Result<Result<Vec<SocketAddr>, String>, TimedOut> {
+    let with_port = |found: Vec<IpAddr>| found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(Ok(with_port(vec![ip])));
+    }
+    let name = host.to_owned();
+    let ask = move |_: &Path| match (name.as_str(), 0).to_socket_addrs() {
+        Ok(found) => Ok(found.map(|address| address.ip()).collect()),
         Err(error) => {
             let text = error.to_string();
             // The standard library's prefix says what our own text says already.
             Err(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned())
         }
+    };
+    match NAMES.look(Path::new(host), limit, ask).await {
+        Ok(found) => Ok(found.map(with_port)),
+        Err(NoLook::TimedOut) => Err(TimedOut),
+        Err(NoLook::NoThread(error)) => Ok(Err(format!("cannot ask the resolver: {error}"))),
     }
 }
 

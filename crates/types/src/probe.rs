@@ -240,8 +240,8 @@ impl ServerUrl {
     #[must_use]
     pub fn path(&self) -> &str {
         let rest = self.shown.split_once("://").map_or("", |(_, rest)| rest);
+        let rest = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
         let path = rest.find('/').map_or("", |start| &rest[start..]);
-        let path = &path[..path.find(['?', '#']).unwrap_or(path.len())];
         if path == "/" { "" } else { path }
     }
 

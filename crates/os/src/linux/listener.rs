@@ -19,8 +19,9 @@ const BACKLOG: i32 = 4096;
 /// The longest path of a Unix socket: `sun_path` has 108 bytes, the last one a zero (unix(7)).
 const LONGEST_PATH: usize = 107;
 
-/// Of a socket file: its user and group may connect, others may not.
-const SOCKET_MODE: Mode = Mode::from_raw_mode(0o660);
+/// Of a socket file: everybody may connect, as with systemd (SocketMode= in systemd.socket(5)), since the service and
+/// those who talk to it seldom run as the host does. The folder it lies in says who may come near.
+const SOCKET_MODE: Mode = Mode::from_raw_mode(0o666);
 
 /// A socket file of this host; removed when dropped.
 #[derive(Debug)]
@@ -108,8 +109,8 @@ fn open_unix(path: &Path, kind: SocketType) -> Result<(OwnedFd, Option<SocketFil
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).map_err(system)?;
     remove_stale(path, &address, kind)?;
-    // The file is made with the mode of the socket's own inode, less the umask (unix_bind in net/unix/af_unix.c): so
-    // there is no moment in which it is open to everybody. What the umask took is given back after.
+    // The file is made with the mode of the socket's own inode, less the umask (unix_bind in net/unix/af_unix.c). What
+    // the umask took is given back after.
     rustix::fs::fchmod(&socket, SOCKET_MODE).map_err(system)?;
     rustix::net::bind(&socket, &address).map_err(|errno| match errno {
         // Somebody was faster.
