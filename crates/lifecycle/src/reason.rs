@@ -32,6 +32,8 @@ pub enum Reason {
         answer: Option<ProbeFailure>,
         /// Checks so far.
         tries: u32,
+        /// The rest from the last answer to the next check; `None` while answers are awaited.
+        rest: Option<Duration>,
     },
     /// A gate stayed shut for longer than its `within`.
     GateTimedOut {
@@ -179,8 +181,12 @@ impl fmt::Display for Reason {
                 write!(f, "waiting for {service} to be {needed}: it {}", state_words(*is))
             }
             Self::WaitingForGate { gate, answer: None, .. } => write!(f, "waiting for {gate}"),
-            Self::WaitingForGate { gate, answer: Some(answer), tries } => {
-                write!(f, "waiting for {gate}: {answer} ({})", count(*tries, "try", "tries"))
+            Self::WaitingForGate { gate, answer: Some(answer), tries, rest } => {
+                write!(f, "waiting for {gate}: {answer} ({}", count(*tries, "try", "tries"))?;
+                match rest {
+                    Some(rest) => write!(f, ", next in {})", format_duration(*rest)),
+                    None => f.write_str(", asking again)"),
+                }
             }
             Self::GateTimedOut { gate, within, answer } => {
                 write!(f, "{gate} did not hold within {}", format_duration(*within))?;

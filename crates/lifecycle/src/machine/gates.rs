@@ -48,7 +48,7 @@ enum Round {
     /// So many answers are awaited.
     Asking { left: usize },
     /// The last one failed.
-    Resting { until: Moment },
+    Resting { until: Moment, rest: Duration },
     /// All passed, but services were missing.
     Open,
 }
@@ -95,7 +95,7 @@ impl StackMachine {
             match wait.round {
                 Round::First => self.ask_round(service),
                 Round::Open if services_hold && startable => self.ask_round(service),
-                Round::Resting { until } if until <= now => self.ask_round(service),
+                Round::Resting { until, .. } if until <= now => self.ask_round(service),
                 Round::Open | Round::Resting { .. } | Round::Asking { .. } => {}
             }
         }
@@ -178,7 +178,7 @@ impl StackMachine {
                 .min(LONGEST_WAIT);
             wait.failed_rounds = (wait.failed_rounds + 1).min(u32::BITS);
             let rest = self.random.duration_below(ceiling).max(SHORTEST_WAIT);
-            wait.round = Round::Resting { until: self.now + rest };
+            wait.round = Round::Resting { until: self.now + rest, rest };
         }
         self.expire_gates(service);
         self.reindex_wait(service);
@@ -274,7 +274,11 @@ impl StackMachine {
                 Some(Asked { last: None, tries, .. }) => (None, *tries),
                 None => (None, 0),
             };
-            return Reason::WaitingForGate { gate: action.to_string(), answer, tries };
+            let rest = slot.wait.as_ref().and_then(|wait| match wait.round {
+                Round::Resting { rest, .. } => Some(rest),
+                Round::First | Round::Asking { .. } | Round::Open => None,
+            });
+            return Reason::WaitingForGate { gate: action.to_string(), answer, tries, rest };
         }
         Reason::Requested
     }
@@ -284,7 +288,7 @@ impl StackMachine {
         let slot = &mut self.slots[service];
         let next = slot.wait.as_ref().and_then(|wait| {
             let round = match wait.round {
-                Round::Resting { until } => Some((until, DeadlineReason::GateCheck)),
+                Round::Resting { until, .. } => Some((until, DeadlineReason::GateCheck)),
                 Round::First | Round::Asking { .. } | Round::Open => None,
             };
             // Those that have passed were looked at; from then on every change is looked at.

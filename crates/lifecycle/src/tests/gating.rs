@@ -71,6 +71,8 @@ fn a_shut_outside_gate_is_asked_again_with_growing_waits_up_to_five_seconds() {
     for check in 1..200 {
         let before = bench.now;
         assert_eq!(bench.gate(check, false), NOTHING);
+        let words = bench.reason("web").to_string();
+        assert!(words.contains(", next in "), "{words}");
         let (next, reason) = bench.machine.next_deadline().unwrap();
         assert_eq!(reason, crate::DeadlineReason::GateCheck);
         let wait = next.since(Moment::after_start(ms(before)));
@@ -82,6 +84,8 @@ fn a_shut_outside_gate_is_asked_again_with_growing_waits_up_to_five_seconds() {
     }
     assert!(longest > 4000, "the ceiling is reached: {longest}");
     assert!(matches!(bench.reason("web"), Reason::WaitingForGate { tries: 200, .. }));
+    let words = bench.reason("web").to_string();
+    assert!(words.contains("(200 tries, asking again)"), "{words}");
 }
 
 #[test]

@@ -78,8 +78,7 @@ fn following_shows_what_is_written_later() {
     );
     let mut host = fixture.run(&[]);
     host.wait_for("it ticks", SOON, |_| fixture.log("clock").contains("tick 1").then_some(()));
-    let mut follower =
-        fixture.command(&["logs", "-f", "-n", "1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut follower = fixture.command(&["logs", "-f", "-n", "1"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut seen = String::new();
     let mut buffer = [0_u8; 4096];
     let mut out = follower.stdout.take().unwrap();
@@ -156,11 +155,8 @@ for start in range(0, {LINES}, 10000):
     assert!(output.status.success(), "{}", stderr(&output));
     let files = std::fs::read_dir(fixture.path("state/logs/loud")).unwrap().count();
     assert!(files > 5, "{files} files");
-    let mut reader = fixture
-        .command(&["logs", "loud", "--since", "1h", "--json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut reader =
+        fixture.command(&["logs", "loud", "--since", "1h", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut expected = 0;
     for line in std::io::BufRead::lines(std::io::BufReader::new(reader.stdout.take().unwrap())) {
         let line = line.unwrap();
