@@ -8,6 +8,7 @@ mod check;
 mod codegen;
 mod container;
 mod dist;
+mod explore;
 mod places;
 mod sim;
 mod stage;
@@ -26,6 +27,7 @@ use clap::{Parser, Subcommand};
   cargo xtask tidy --write                accept a new arrow in docs/crates.txt
   cargo xtask codegen                     bring docs/reference up to date
   cargo xtask sim --seed 7 --events 100000
+  cargo xtask explore chain --depth 14
   cargo xtask suite windows               compile, lint and test for Windows
   cargo xtask bench --quick --peers limit-vfork,mainstay,runit
   cargo xtask dist                        a static release binary in target/dist")]
@@ -44,6 +46,8 @@ enum Verb {
     Codegen(codegen::Options),
     /// Simulates the lifecycle with random events and checks its invariants after each.
     Sim(sim::Options),
+    /// Walks through every order of events of small stacks and checks the same invariants after each.
+    Explore(explore::Options),
     /// A test suite that needs more than this machine's own Rust: another system, or real programs.
     #[command(subcommand)]
     Suite(suite::Suite),
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Tidy(options) => tidy::run(&options),
         Verb::Codegen(options) => codegen::run(&options),
         Verb::Sim(options) => sim::run(&options),
+        Verb::Explore(options) => explore::run(&options),
         Verb::Suite(suite) => suite::run(&suite),
         Verb::Bench(options) => bench::run(&options),
         Verb::Dist(options) => dist::run(&options),

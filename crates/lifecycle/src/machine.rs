@@ -35,6 +35,7 @@ mod gates;
 mod hooks;
 mod keeping;
 mod ladder;
+mod left_behind;
 mod probing;
 mod processes;
 mod rolling;
@@ -49,7 +50,7 @@ use mainstay_config::{Service, Stack};
 use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, SpawnId, State};
 
 use crate::graph::Graph;
-use crate::replica::{Actual, Outlook, Replica};
+use crate::replica::{Actual, Held, Outlook, Replica};
 use crate::{Effect, Event, GateCheckId, Reason, Record, SplitMix64, TaskId, Wanted};
 use apply::Pending;
 pub(crate) use keeping::is_kept;
@@ -119,6 +120,8 @@ pub struct StackMachine {
     pub(crate) slots: Vec<Slot>,
     /// Every start whose end has not been reported, by id.
     spawns: BTreeMap<SpawnId, At>,
+    /// Trees that were left behind by replicas which a changed file has taken away.
+    orphans: BTreeMap<ReplicaId, Held>,
     /// Checks of outside gates in flight: the service and the place in its `outside` list.
     checks: BTreeMap<GateCheckId, (usize, usize)>,
     /// Checks of kept gates in flight, by service.
@@ -141,7 +144,7 @@ pub struct StackMachine {
     initializing: usize,
     /// Whether the timeline has heard of every replica.
     announced: bool,
-    now: Moment,
+    pub(crate) now: Moment,
     out: Vec<Effect>,
 }
 
@@ -161,6 +164,7 @@ impl StackMachine {
             graph,
             slots,
             spawns: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             checks: BTreeMap::new(),
             kept_checks: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -364,6 +368,8 @@ impl StackMachine {
         let slot = &mut self.slots[at.service];
         let replica = &mut slot.replicas[at.index];
         let (from, to) = (replica.actual.state(), actual.state());
+        // Its tree has ended after all, and its policy says what it is from here on.
+        let is_news = matches!(replica.actual, Actual::Failed(Outlook::AwaitsTree));
         let launching = |actual: &Actual| {
             u32::from(matches!(actual, Actual::Preparing { .. } | Actual::Launching { .. }))
         };
@@ -385,7 +391,7 @@ impl StackMachine {
         if from != to {
             replica.since = self.now;
         }
-        if from != to || !announced {
+        if from != to || !announced || is_news {
             let from = if announced { from } else { to };
             let id = replica_id(&self.stack, at);
             self.out.push(Effect::Record(Record::State { replica: id, from, to, reason: reason.clone() }));
@@ -396,6 +402,9 @@ impl StackMachine {
         }
         if to == State::Ready {
             self.greet_ready(at);
+        }
+        if matches!(to, State::Ready | State::Completed) {
+            self.came_up(at);
         }
         self.reindex(at);
         self.refresh(at.service);
@@ -477,7 +486,7 @@ impl StackMachine {
         if slot.shut_gates == 0 && nothing_to_check && slot.replicas[at.index].held.is_none() {
             self.begin_start(at, reason);
         } else {
-            let reason = self.waiting_reason(at.service, self.replica(at).held.is_some());
+            let reason = self.waiting_reason(at.service, self.replica(at).held.is_some(), self.now);
             self.shift(at, Actual::Waiting, reason);
             self.enqueue(at.service);
         }

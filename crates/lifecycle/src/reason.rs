@@ -32,8 +32,8 @@ pub enum Reason {
         answer: Option<ProbeFailure>,
         /// Checks so far.
         tries: u32,
-        /// The rest from the last answer to the next check; `None` while answers are awaited.
-        rest: Option<Duration>,
+        /// Until it is checked again; `None` while it is being checked.
+        next: Option<Duration>,
     },
     /// A gate stayed shut for longer than its `within`.
     GateTimedOut {
@@ -181,11 +181,12 @@ impl fmt::Display for Reason {
                 write!(f, "waiting for {service} to be {needed}: it {}", state_words(*is))
             }
             Self::WaitingForGate { gate, answer: None, .. } => write!(f, "waiting for {gate}"),
-            Self::WaitingForGate { gate, answer: Some(answer), tries, rest } => {
-                write!(f, "waiting for {gate}: {answer} ({}", count(*tries, "try", "tries"))?;
-                match rest {
-                    Some(rest) => write!(f, ", next in {})", format_duration(*rest)),
-                    None => f.write_str(", asking again)"),
+            Self::WaitingForGate { gate, answer: Some(answer), tries, next } => {
+                write!(f, "waiting for {gate}: {answer}, {}", count(*tries, "try", "tries"))?;
+                match next {
+                    Some(Duration::ZERO) => f.write_str(", next now"),
+                    Some(next) => write!(f, ", next in {}", format_duration(round_up(*next))),
+                    None => Ok(()),
                 }
             }
             Self::GateTimedOut { gate, within, answer } => {
@@ -309,6 +310,13 @@ pub(crate) fn state_words(state: State) -> &'static str {
         State::Completed => "has completed",
         State::Failed => "has failed",
     }
+}
+
+/// As exact as a person who waits wants it: whole seconds, or tenths of the last one.
+fn round_up(wait: Duration) -> Duration {
+    let step_ms = if wait > Duration::from_secs(1) { 1000 } else { 100 };
+    let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Duration::from_millis(ms.div_ceil(step_ms).saturating_mul(step_ms))
 }
 
 fn count(number: u32, one: &str, many: &str) -> String {

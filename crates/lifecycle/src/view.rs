@@ -96,15 +96,21 @@ pub struct Blocker {
 }
 
 impl StackMachine {
-    /// One service.
+    /// One service, as of the last event.
     #[must_use]
     pub fn service(&self, name: &str) -> Option<ServiceView<'_>> {
-        self.index(name).map(|index| self.service_view(index))
+        self.index(name).map(|index| self.service_view(index, self.now))
     }
 
-    /// All services, in the order of the file.
+    /// All services, in the order of the file, as of the last event.
     pub fn services(&self) -> impl Iterator<Item = ServiceView<'_>> {
-        (0..self.slots.len()).map(|index| self.service_view(index))
+        self.services_at(self.now)
+    }
+
+    /// As [`Self::services`], with times to come counted from `now`. A `now` before the last event counts as that one.
+    pub fn services_at(&self, now: Moment) -> impl Iterator<Item = ServiceView<'_>> {
+        let now = now.max(self.now);
+        (0..self.slots.len()).map(move |index| self.service_view(index, now))
     }
 
     /// Whom the stop under way waits for, in the order of the file. Empty when nothing is stopping.
@@ -120,7 +126,7 @@ impl StackMachine {
         blockers
     }
 
-    fn service_view(&self, index: usize) -> ServiceView<'_> {
+    fn service_view(&self, index: usize, now: Moment) -> ServiceView<'_> {
         let (slot, config) = (&self.slots[index], &self.stack.services[index]);
         let state = slot.state();
         let decider = slot.replicas.iter().find(|replica| replica.actual.state() == state);
@@ -128,7 +134,7 @@ impl StackMachine {
             name: &config.name,
             kind: config.kind,
             state,
-            reason: decider.map_or(Reason::NotWanted, |replica| self.reason_now(index, replica)),
+            reason: decider.map_or(Reason::NotWanted, |replica| self.reason_now(index, replica, now)),
             wanted: slot.wanted,
             reload: slot.reload.as_ref().map(|reload| ReloadView {
                 id: reload.id,
@@ -136,11 +142,11 @@ impl StackMachine {
                 of: reload.of,
                 outcome: reload.outcome.clone(),
             }),
-            replicas: self.replica_views(index, slot),
+            replicas: self.replica_views(index, slot, now),
         }
     }
 
-    fn replica_views(&self, service: usize, slot: &Slot) -> Vec<ReplicaView> {
+    fn replica_views(&self, service: usize, slot: &Slot, now: Moment) -> Vec<ReplicaView> {
         slot.replicas
             .iter()
             .zip(0..)
@@ -167,7 +173,7 @@ impl StackMachine {
                     started_at: running.map(|(_, launched_at)| launched_at),
                     restarts: replica.restarts,
                     last_exit: replica.last_exit,
-                    reason: self.reason_now(service, replica),
+                    reason: self.reason_now(service, replica, now),
                     status_text: replica.status_text.clone(),
                 }
             })
@@ -175,9 +181,9 @@ impl StackMachine {
     }
 
     /// What a waiting replica waits for changes without it; so it is looked up when asked for.
-    fn reason_now(&self, service: usize, replica: &Replica) -> Reason {
+    fn reason_now(&self, service: usize, replica: &Replica, now: Moment) -> Reason {
         match replica.actual {
-            Actual::Waiting => self.waiting_reason(service, replica.held.is_some()),
+            Actual::Waiting => self.waiting_reason(service, replica.held.is_some(), now),
             Actual::Running(ref running) if running.health == Health::Ready => {
                 self.lost_reason(service).unwrap_or_else(|| replica.reason.clone())
             }

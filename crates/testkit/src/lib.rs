@@ -3,5 +3,6 @@
 //! Role: test support. May use: `types`, `config`, `lifecycle`, `os`. May be used by: tests of every crate, `xtask`.
 
 pub mod child;
+pub mod explore;
 pub mod sim;
 pub mod wait;

@@ -11,10 +11,10 @@
 //!              model.rs ◄─────────────────────────────────┴──────────────────────────┘
 //! ```
 
-mod model;
+pub(crate) mod model;
 mod stacks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -23,7 +23,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use mainstay_config::{Service, Stack};
-use mainstay_lifecycle::{Command, Effect, Event, Record, StackMachine};
+use mainstay_lifecycle::{Command, Effect, Event, Record, StackMachine, TaskId};
 use mainstay_os::fake::{Behaviour, FakeProcesses, Random};
 use mainstay_os::{Launch, ProcessEvent, ProcessTrees};
 use mainstay_types::{
@@ -65,6 +65,12 @@ pub struct Summary {
     pub probes: u64,
     /// Outside gates that were asked.
     pub gate_checks: u64,
+    /// Commands around services that were run.
+    pub runs: u64,
+    /// Changed files that came to count.
+    pub changes: u64,
+    /// Replicas that were reloaded.
+    pub reloads: u64,
     /// Services that were given up.
     pub failures: u64,
     /// Trees that outlived their kill.
@@ -75,7 +81,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events in {} episodes: {} launches, {} signals, {} kills, {} probes, {} gate checks, {} failures, {} left behind",
+            "{} events in {} episodes: {} launches, {} signals, {} kills, {} probes, {} gate checks, {} commands, {} changes, {} reloads, {} failures, {} left behind",
             self.events,
             self.episodes,
             self.launches,
@@ -83,6 +89,9 @@ impl fmt::Display for Summary {
             self.kills,
             self.probes,
             self.gate_checks,
+            self.runs,
+            self.changes,
+            self.reloads,
             self.failures,
             self.left_behind
         )
@@ -119,6 +128,8 @@ pub(crate) trait Subject {
     fn next_deadline(&self) -> Option<Moment>;
     fn is_over(&self) -> bool;
     fn is_settled(&self) -> bool;
+    /// The names of all services.
+    fn names(&self) -> Vec<String>;
     /// The states of a service's replicas, by index.
     fn states(&self, service: &str) -> Vec<State>;
 }
@@ -138,6 +149,10 @@ impl Subject for StackMachine {
 
     fn is_settled(&self) -> bool {
         self.is_settled()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.services().map(|view| view.name.to_string()).collect()
     }
 
     fn states(&self, service: &str) -> Vec<State> {
@@ -169,6 +184,8 @@ pub(crate) fn run_with<S: Subject>(
 struct Episode<S> {
     options: Options,
     stack: Arc<Stack>,
+    /// The file that was applied last and does not count yet.
+    next_stack: Option<Arc<Stack>>,
     machine: S,
     model: Model,
     random: Random,
@@ -176,6 +193,8 @@ struct Episode<S> {
     /// Answers under way, by the time they come and then by the order of the questions.
     answers: BTreeMap<(Moment, u64), Event>,
     questions: u64,
+    /// Where in `answers` the end of each command stands.
+    runs: BTreeMap<TaskId, (Moment, u64)>,
     /// Whether a gate is open: it opens and shuts now and then.
     gates: BTreeMap<(ServiceName, usize), bool>,
     /// How well a program answers its probes: passes so many times in eight.
@@ -198,10 +217,12 @@ impl<S: Subject> Episode<S> {
             options,
             model: Model::new(stack.clone(), LATEST_TICK),
             stack,
+            next_stack: None,
             machine,
             processes: FakeProcesses::new(random.next_u64()),
             answers: BTreeMap::new(),
             questions: 0,
+            runs: BTreeMap::new(),
             gates: BTreeMap::new(),
             healths: BTreeMap::new(),
             now: Moment::START,
@@ -246,6 +267,14 @@ impl<S: Subject> Episode<S> {
                 .collect();
             self.now = self.now.max(soonest);
             match due[self.random.below(due.len() as u64) as usize] {
+                0 if self.random.one_in(8) && !self.ending => {
+                    let now = self.next_stack.as_ref().unwrap_or(&self.stack);
+                    let next = Arc::new(stacks::changed(&mut self.random, now));
+                    self.next_command =
+                        self.now + self.random.duration(Duration::ZERO, Duration::from_secs(20));
+                    self.next_stack = Some(next.clone());
+                    return Event::Apply(next);
+                }
                 0 => return Event::Command(self.random_command()),
                 1 => {
                     let late = self.random.one_in(4);
@@ -290,7 +319,8 @@ impl<S: Subject> Episode<S> {
             return if self.random.one_in(5) { Command::KillStack } else { Command::StopStack };
         }
         match self.random.below(12) {
-            0 => Command::StartStack,
+            0 if self.random.one_in(4) => Command::StartStack,
+            0 => Command::Reload(name),
             1..6 => Command::Start(name),
             6..8 => Command::Stop(name),
             8..11 => Command::Restart(name),
@@ -316,7 +346,7 @@ impl<S: Subject> Episode<S> {
             self.perform(effect);
         }
         self.model
-            .check(&self.machine, &self.processes, tick, self.now)
+            .check(&self.machine, &|replica| self.processes.live(replica), tick, self.now)
             .map_err(|broken| self.violation(broken))
     }
 
@@ -369,6 +399,18 @@ impl<S: Subject> Episode<S> {
                 let outcome = outcome(*open);
                 self.answer_within(Duration::from_millis(200), Event::GateAnswered { check, outcome });
             }
+            Effect::Run { task, timeout, .. } => {
+                self.summary.runs += 1;
+                self.run_command(task, timeout);
+            }
+            Effect::EndRun { task } => self.end_run(task),
+            Effect::Record(Record::Applied { .. }) => {
+                self.summary.changes += 1;
+                if let Some(stack) = self.next_stack.take() {
+                    self.stack = stack;
+                }
+            }
+            Effect::Record(Record::Reloaded { .. }) => self.summary.reloads += 1,
             Effect::Record(Record::State { to: State::Failed, .. }) => self.summary.failures += 1,
             Effect::Record(
                 Record::State { .. }
@@ -378,13 +420,9 @@ impl<S: Subject> Episode<S> {
                 | Record::Gate { .. }
                 | Record::Run { .. }
                 | Record::GaveUp { .. }
-                | Record::Reloaded { .. }
-                | Record::Applied { .. }
                 | Record::Command { .. },
             )
-            | Effect::SignalMain { .. }
-            | Effect::Run { .. }
-            | Effect::EndRun { .. } => {}
+            | Effect::SignalMain { .. } => {}
         }
         self.summary.left_behind += u64::from(self.model.take_left_behind());
     }
@@ -422,6 +460,32 @@ impl<S: Subject> Episode<S> {
             service.and_then(|service| probe(service, kind)).map_or(Duration::ZERO, |probe| probe.timeout);
         let passes = self.random.below(8) < self.healths.get(&spawn).copied().unwrap_or(0);
         self.answer_within(timeout, Event::ProbeAnswered { spawn, kind, outcome: outcome(passes) });
+    }
+
+    /// Ends by itself, well or badly, or is killed when its time is up: then the news of it may come a little later.
+    fn run_command(&mut self, task: TaskId, timeout: Duration) {
+        self.questions += 1;
+        let (takes, passes) = match self.random.below(6) {
+            0 => (timeout + self.random.duration(Duration::ZERO, LATEST_TICK), false),
+            1 => (self.random.duration(Duration::ZERO, timeout), true),
+            2 => (self.random.duration(Duration::ZERO, timeout), false),
+            it => (self.random.duration(Duration::ZERO, timeout.min(Duration::from_millis(20))), it > 3),
+        };
+        let at = (self.now + takes, self.questions);
+        self.answers.insert(at, Event::RunEnded { task, outcome: outcome(passes) });
+        self.runs.insert(task, at);
+    }
+
+    /// Its end comes sooner: at once, as a rule, but what hangs in the kernel may take longer than anybody waits.
+    fn end_run(&mut self, task: TaskId) {
+        let Some(at) = self.runs.remove(&task) else { return };
+        if self.answers.remove(&at).is_none() {
+            return;
+        }
+        let takes = if self.random.one_in(10) { Duration::from_secs(9) } else { Duration::from_millis(50) };
+        self.questions += 1;
+        let at = (self.now + self.random.duration(Duration::ZERO, takes), self.questions);
+        self.answers.insert(at, Event::RunEnded { task, outcome: outcome(false) });
     }
 
     fn answer_within(&mut self, longest: Duration, event: Event) {

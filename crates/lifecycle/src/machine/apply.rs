@@ -10,7 +10,8 @@
 //!
 //! A service that did not change is not touched: its starts, tries, waits and probes go on. Its own kept gates are its
 //! own matter: with `lose = "stop"` it stops while what it needs is restarted for the change. `StopStack` and `KillStack`
-//! end a pending change; a `Stop` of one of its services keeps that one down.
+//! end a pending change; a `Stop` of one of its services keeps that one down. Of what a kill has left behind, the next
+//! replica of that name and index waits for the end, however many files later (`left_behind.rs`).
 //!
 //! | key | counts |
 //! |---|---|
@@ -23,9 +24,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mainstay_config::{ChangeEffect, Kind, Service, Stack, StackDiff, diff};
-use mainstay_types::{Phase, ProbeKind, ServiceName};
+use mainstay_types::{Phase, ProbeKind, ReplicaId, ServiceName, State};
 
-use super::{At, Course, Slot, StackMachine, probe_of};
+use super::{At, Course, Slot, StackMachine, probe_of, replica_id};
 use crate::graph::Graph;
 use crate::probe::Track;
 use crate::replica::{Actual, Health, Replica, Running, Then};
@@ -161,7 +162,7 @@ impl StackMachine {
             let at = At { service, index };
             match &self.replica(at).actual {
                 Actual::Waiting | Actual::Backoff { .. } | Actual::Failed(_) => {
-                    self.shift(at, Actual::Stopped, Reason::Retired);
+                    self.put_down(at, Reason::Retired);
                 }
                 Actual::Preparing { .. } | Actual::Launching { .. } | Actual::Running(_) => {
                     self.begin_stop(at, Reason::Retired, Then::Stop);
@@ -188,7 +189,7 @@ impl StackMachine {
         let difference = diff(&self.stack, &stack);
         let old = std::mem::replace(&mut self.stack, stack);
         let old_graph = std::mem::replace(&mut self.graph, Graph::new(&self.stack));
-        self.move_slots(&old, &old_graph);
+        let undone = self.move_slots(&old, &old_graph);
         self.recount();
         for change in &difference.changed {
             if let Some(service) = self.index(change.name.as_str()) {
@@ -198,6 +199,11 @@ impl StackMachine {
         self.take_in_place(&old, &old_graph);
         self.reindex_all();
         self.out.push(Effect::Record(Record::Applied { diff: difference.clone() }));
+        for at in undone {
+            let (replica, reason) = (replica_id(&self.stack, at), Reason::ConfigChanged);
+            let (from, to) = (State::Completed, State::Stopped);
+            self.out.push(Effect::Record(Record::State { replica, from, to, reason }));
+        }
         self.come_up(&old_graph, &again, &difference);
         for service in 0..self.slots.len() {
             self.enqueue(service);
@@ -208,28 +214,38 @@ impl StackMachine {
         }
     }
 
-    /// Puts each replica that stays at its new place. Checks and starts of what is gone are news of the past.
-    fn move_slots(&mut self, old: &Stack, old_graph: &Graph) {
+    /// Puts each replica that stays at its new place; gives those whose work is not done any more. Checks of what is
+    /// gone are news of the past.
+    fn move_slots(&mut self, old: &Stack, old_graph: &Graph) -> Vec<At> {
+        let now = self.now;
+        let (mut undone, mut gone) = (Vec::new(), Vec::new());
         let mut old_slots: Vec<Option<Slot>> =
             std::mem::take(&mut self.slots).into_iter().map(Some).collect();
         let places: Vec<Option<usize>> =
             old.services.iter().map(|service| self.graph.index(service.name.as_str())).collect();
-        for service in &self.stack.services {
+        for (place, service) in self.stack.services.iter().enumerate() {
             let slot = old_graph.index(service.name.as_str()).and_then(|place| old_slots[place].take());
             let mut slot = slot.unwrap_or_else(|| Slot::new(0, 0));
             let before = old.service(service.name.as_str());
             if before.is_some_and(|before| before.kind != service.kind) {
                 // The work that was done was another's.
-                for replica in &mut slot.replicas {
-                    if matches!(replica.actual, Actual::Completed) {
+                for (index, replica) in slot.replicas.iter_mut().enumerate() {
+                    if matches!(replica.actual, Actual::Completed) && index < service.replicas as usize {
                         replica.actual = Actual::Stopped;
+                        (replica.since, replica.reason) = (now, Reason::ConfigChanged);
+                        undone.push(At { service: place, index });
                     }
                 }
             }
+            let beyond = slot.replicas.split_off(slot.replicas.len().min(service.replicas as usize));
+            gone.extend(ids(&service.name, service.replicas).zip(beyond));
             let joining = slot.wanted == Wanted::Up && slot.holds.ready && !slot.replicas.is_empty();
             slot.replicas.resize_with(service.replicas as usize, || Replica { joining, ..Replica::new() });
             slot.retired = 0;
             self.slots.push(slot);
+        }
+        for (slot, service) in old_slots.into_iter().zip(&old.services) {
+            gone.extend(slot.into_iter().flat_map(|slot| ids(&service.name, 0).zip(slot.replicas)));
         }
         let move_at = |at: At| {
             let service = places.get(at.service).copied().flatten()?;
@@ -239,12 +255,12 @@ impl StackMachine {
             .into_iter()
             .filter_map(|(spawn, at)| Some((spawn, move_at(at)?)))
             .collect();
-        let mut gone = Vec::new();
+        let mut gone_tasks = Vec::new();
         for (task, it) in &mut self.tasks {
             if let Some(at) = it.at {
                 it.at = move_at(at);
                 if it.at.is_none() {
-                    gone.push(*task);
+                    gone_tasks.push(*task);
                 }
             }
         }
@@ -256,9 +272,14 @@ impl StackMachine {
             .into_iter()
             .filter_map(|(check, service)| Some((check, places[service]?)))
             .collect();
-        for task in gone {
+        for task in gone_tasks {
             self.end_run(task);
         }
+        for (id, replica) in gone {
+            self.disown(id, replica);
+        }
+        self.adopt_orphans();
+        undone
     }
 
     /// Everything that is derived from replicas and gates, from nothing.
@@ -296,7 +317,7 @@ impl StackMachine {
             let Some(before) = before else { continue };
             if before.needs != service.needs {
                 self.end_wait(place);
-                self.renew_keeping(place);
+                self.renew_keeping(place, &before.needs);
             }
             let same = |kind| probe_of(before, kind) == probe_of(service, kind);
             if !ProbeKind::ALL.into_iter().all(same) {
@@ -352,6 +373,7 @@ impl StackMachine {
                 }
             }
         }
+        running.pace_watchdog(now);
         let readiness = running.tracks.iter().find(|track| track.kind == ProbeKind::Readiness);
         let ready = !running.startup_holds_back()
             && readiness.map_or(service.kind == Kind::LongRunning, |track| track.verdict == Some(true));
@@ -419,6 +441,11 @@ impl StackMachine {
             }
         }
     }
+}
+
+/// The replicas of a service from this index on, without end.
+fn ids(service: &ServiceName, from: u32) -> impl Iterator<Item = ReplicaId> {
+    (from..).map(|index| ReplicaId { service: service.clone(), index })
 }
 
 fn is_terminated(actual: &Actual) -> bool {

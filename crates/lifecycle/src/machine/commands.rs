@@ -216,11 +216,7 @@ impl StackMachine {
                     | Actual::Backoff { .. }
                     | Actual::Failed(Outlook::WatchesGates | Outlook::AwaitsTree | Outlook::Retries { .. }) =>
                     {
-                        // What was left behind is still there, and that is the news.
-                        let held = self.replica(at).held.as_ref();
-                        let held = held.is_some_and(|held| held.after_exit.is_none());
-                        let reason = if held { Reason::LeftBehind } else { reason.clone() };
-                        self.shift(at, Actual::Stopped, reason);
+                        self.put_down(at, reason.clone());
                     }
                     // Those with a process follow in their turn; those that have ended stay what they are.
                     Actual::Preparing { .. }

@@ -62,6 +62,11 @@ impl StackMachine {
         let stack = self.deadlines.iter().filter(|(_, key)| *key == Key::Stack).count();
         assert_eq!(self.deadlines.len(), keys + stack, "no deadline without an owner");
         assert!(self.queue.is_empty());
+        for (id, held) in &self.orphans {
+            let config = self.stack.service(id.service.as_str());
+            assert!(config.is_none_or(|config| config.replicas <= id.index), "{id}: nobody's");
+            assert!(!self.spawns.contains_key(&held.spawn), "{id}: spawn");
+        }
         for at in self.spawns.values() {
             assert!(at.index < self.slots[at.service].replicas.len());
         }

@@ -1,8 +1,10 @@
 //! Waiting for gates: services of the stack are known, things outside are asked.
 //!
-//! Outside gates are asked in rounds: every one of the service at once, the next round after a growing, wholly random
-//! wait ("full jitter": many services that wait for the same database do not ask in step). A start needs all gates
-//! in one round, and the services at its end:
+//! Outside gates are asked in rounds: every one of the service at once, the next round after a wait that is wholly
+//! random below a ceiling, which doubles with each failed round from [`FIRST_WAIT`] to [`LONGEST_WAIT`] ("full jitter":
+//! many services that wait for the same database do not ask in step; with the measurements that speak for it:
+//! <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). A start needs all gates in one round,
+//! and the services at its end:
 //!
 //! ```text
 //!  begin ──► Asking ── all passed, services too ──► start
@@ -48,7 +50,7 @@ enum Round {
     /// So many answers are awaited.
     Asking { left: usize },
     /// The last one failed.
-    Resting { until: Moment, rest: Duration },
+    Resting { until: Moment },
     /// All passed, but services were missing.
     Open,
 }
@@ -95,7 +97,7 @@ impl StackMachine {
             match wait.round {
                 Round::First => self.ask_round(service),
                 Round::Open if services_hold && startable => self.ask_round(service),
-                Round::Resting { until, .. } if until <= now => self.ask_round(service),
+                Round::Resting { until } if until <= now => self.ask_round(service),
                 Round::Open | Round::Resting { .. } | Round::Asking { .. } => {}
             }
         }
@@ -178,7 +180,7 @@ impl StackMachine {
                 .min(LONGEST_WAIT);
             wait.failed_rounds = (wait.failed_rounds + 1).min(u32::BITS);
             let rest = self.random.duration_below(ceiling).max(SHORTEST_WAIT);
-            wait.round = Round::Resting { until: self.now + rest, rest };
+            wait.round = Round::Resting { until: self.now + rest };
         }
         self.expire_gates(service);
         self.reindex_wait(service);
@@ -243,8 +245,8 @@ impl StackMachine {
         Reason::GateTimedOut { gate: gate_words(&need.gate), within: need.within.unwrap_or_default(), answer }
     }
 
-    /// The first thing that is not there, as of now.
-    pub(crate) fn waiting_reason(&self, at_service: usize, held: bool) -> Reason {
+    /// The first thing that is not there, as told at `now`.
+    pub(crate) fn waiting_reason(&self, at_service: usize, held: bool, now: Moment) -> Reason {
         let slot = &self.slots[at_service];
         let config = &self.stack.services[at_service];
         if slot.shut_gates > 0 {
@@ -274,11 +276,11 @@ impl StackMachine {
                 Some(Asked { last: None, tries, .. }) => (None, *tries),
                 None => (None, 0),
             };
-            let rest = slot.wait.as_ref().and_then(|wait| match wait.round {
-                Round::Resting { rest, .. } => Some(rest),
+            let next = slot.wait.as_ref().and_then(|wait| match wait.round {
+                Round::Resting { until } => Some(until.since(now)),
                 Round::First | Round::Asking { .. } | Round::Open => None,
             });
-            return Reason::WaitingForGate { gate: action.to_string(), answer, tries, rest };
+            return Reason::WaitingForGate { gate: action.to_string(), answer, tries, next };
         }
         Reason::Requested
     }
@@ -288,7 +290,7 @@ impl StackMachine {
         let slot = &mut self.slots[service];
         let next = slot.wait.as_ref().and_then(|wait| {
             let round = match wait.round {
-                Round::Resting { until, .. } => Some((until, DeadlineReason::GateCheck)),
+                Round::Resting { until } => Some((until, DeadlineReason::GateCheck)),
                 Round::First | Round::Asking { .. } | Round::Open => None,
             };
             // Those that have passed were looked at; from then on every change is looked at.

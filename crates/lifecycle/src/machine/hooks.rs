@@ -27,11 +27,11 @@ use std::time::Duration;
 
 use mainstay_config::Hook;
 use mainstay_types::{
-    CommandLine, Exit, LaunchFailure, LaunchStep, Moment, ProbeOutcome, ReplicaId, SpawnId,
+    CommandLine, Exit, LaunchFailure, LaunchStep, Moment, ProbeFailure, ProbeOutcome, ReplicaId,
 };
 
 use super::{At, Course, KILL_WAIT, StackMachine, replica_id};
-use crate::replica::{Actual, Closing, Ending, Held, Outlook, Running, Stage, Stopping, Then};
+use crate::replica::{Actual, Closing, Ending, Running, Stage, Stopping, Then};
 use crate::{Effect, Purpose, Reason, Record, TaskId};
 
 /// A run that was not answered yet.
@@ -134,6 +134,13 @@ impl StackMachine {
     pub(super) fn on_run_ended(&mut self, task: TaskId, outcome: ProbeOutcome) {
         let Some(Task { replica, at, purpose, begun_at, .. }) = self.tasks.remove(&task) else { return };
         let took = self.now.since(begun_at);
+        let outcome = match outcome {
+            // It is to do its work, not to answer.
+            ProbeOutcome::Failed(ProbeFailure::TimedOut(limit)) => {
+                ProbeOutcome::Failed(ProbeFailure::DidNotEnd(limit))
+            }
+            ProbeOutcome::Passed(_) | ProbeOutcome::Failed(_) => outcome,
+        };
         self.out.push(Effect::Record(Record::Run { replica, purpose, outcome: outcome.clone(), took }));
         let Some(at) = at else { return };
         if purpose == Purpose::Reload {
@@ -270,7 +277,7 @@ impl StackMachine {
     }
 
     /// Whether the stack was killed, or the budget of its stop is over: then only what must be done is done.
-    fn is_out_of_time(&self) -> bool {
+    pub(super) fn is_out_of_time(&self) -> bool {
         match self.course {
             Course::Down { budget_end, .. } => budget_end <= self.now,
             Course::Idle | Course::Up { .. } => false,
@@ -298,56 +305,6 @@ impl StackMachine {
         let Actual::Closing(closing) = &self.replica(at).actual else { return };
         let Closing { exit, killed, then, .. } = closing.clone();
         self.ended(at, then, exit, killed);
-    }
-
-    // ---- trees that were left behind ----
-
-    /// What was left behind has ended after all. Its `after_exit` runs if something is to come after it.
-    pub(super) fn release(&mut self, at: At) {
-        let hook = self.config(at).hooks.after_exit.clone().filter(|_| !self.is_out_of_time());
-        let follows = match self.replica(at).actual {
-            Actual::Waiting | Actual::Failed(Outlook::AwaitsTree | Outlook::WatchesGates) => true,
-            Actual::Stopped
-            | Actual::Completed
-            | Actual::Failed(Outlook::Final | Outlook::Retries { .. })
-            | Actual::Preparing { .. }
-            | Actual::Launching { .. }
-            | Actual::Running(_)
-            | Actual::Backoff { .. }
-            | Actual::Stopping(_)
-            | Actual::Closing(_) => false,
-        };
-        let Some(held) = self.replica_mut(at).held.as_mut() else { return };
-        let (spawn, launched): (SpawnId, bool) = (held.spawn, held.launched.is_some());
-        self.spawns.remove(&spawn);
-        match hook.filter(|_| follows && launched) {
-            Some(Hook { command, timeout }) => {
-                let task = self.new_task();
-                if let Some(held) = &mut self.replica_mut(at).held {
-                    held.after_exit = Some(task);
-                }
-                self.run(at, task, Purpose::AfterExit, command, timeout);
-            }
-            None => self.let_go(at),
-        }
-    }
-
-    fn let_go(&mut self, at: At) {
-        let Some(Held { exit, then, .. }) = self.replica_mut(at).held.take() else { return };
-        match &self.replica(at).actual {
-            Actual::Failed(Outlook::AwaitsTree) => self.ended(at, then, exit, None),
-            Actual::Waiting | Actual::Failed(Outlook::WatchesGates) => self.enqueue(at.service),
-            // Nothing was to follow.
-            Actual::Stopped
-            | Actual::Completed
-            | Actual::Failed(Outlook::Final | Outlook::Retries { .. })
-            | Actual::Preparing { .. }
-            | Actual::Launching { .. }
-            | Actual::Running(_)
-            | Actual::Backoff { .. }
-            | Actual::Stopping(_)
-            | Actual::Closing(_) => {}
-        }
     }
 
     /// The command a stage of a stop runs, if it does, ends with the stage.

@@ -14,7 +14,7 @@ use crate::{Effect, Reason, Record, Wanted};
 
 impl StackMachine {
     pub(super) fn on_launched(&mut self, spawn: SpawnId, pid: u32) {
-        let Some(&at) = self.spawns.get(&spawn) else { return };
+        let Some(&at) = self.spawns.get(&spawn) else { return self.on_orphan_launched(spawn, pid) };
         let now = self.now;
         // One that is being stopped has its whole grace from here on.
         let kill_at = match &self.replica(at).actual {
@@ -84,7 +84,7 @@ impl StackMachine {
         let at_once =
             service.startup.is_none() && service.readiness.is_none() && service.kind == Kind::LongRunning;
         let health = if at_once { Health::Ready } else { Health::Starting };
-        let running = Running {
+        let mut running = Running {
             spawn,
             pid,
             launched_at: now,
@@ -95,6 +95,7 @@ impl StackMachine {
             was_ready: false,
             after_ready: None,
         };
+        running.pace_watchdog(now);
         let reason = running.awaits().unwrap_or(Reason::Running);
         self.shift(at, Actual::Running(running), reason);
         self.tick_probes(at);
@@ -102,7 +103,7 @@ impl StackMachine {
     }
 
     pub(super) fn on_launch_failed(&mut self, spawn: SpawnId, failure: LaunchFailure) {
-        let Some(&at) = self.spawns.get(&spawn) else { return };
+        let Some(&at) = self.spawns.get(&spawn) else { return self.forget_orphan(spawn) };
         if self.replica(at).held.as_ref().is_some_and(|held| held.spawn == spawn) {
             self.release(at);
             return;
@@ -129,7 +130,7 @@ impl StackMachine {
     }
 
     pub(super) fn on_exited(&mut self, spawn: SpawnId, exit: Exit, leftovers: u32) {
-        let Some(&at) = self.spawns.get(&spawn) else { return };
+        let Some(&at) = self.spawns.get(&spawn) else { return self.on_orphan_exited(spawn, exit, leftovers) };
         let now = self.now;
         let oneshot = self.config(at).kind == Kind::Oneshot;
         let replica = self.replica_mut(at);
@@ -180,6 +181,8 @@ impl StackMachine {
                 self.record_exited(at, spawn, exit, ran, true);
                 if leftovers == 0 {
                     self.finish_stopping(at);
+                } else {
+                    self.end_command_step(at);
                 }
             }
             // A second report of the same exit, or one before its launch.
@@ -196,7 +199,7 @@ impl StackMachine {
     }
 
     pub(super) fn on_tree_ended(&mut self, spawn: SpawnId) {
-        let Some(&at) = self.spawns.get(&spawn) else { return };
+        let Some(&at) = self.spawns.get(&spawn) else { return self.on_orphan_tree_ended(spawn) };
         let replica = self.replica(at);
         if let Some(held) = replica.held.as_ref().filter(|held| held.spawn == spawn) {
             if held.exit.is_some() {

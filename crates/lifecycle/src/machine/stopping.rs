@@ -1,5 +1,5 @@
-//! The way down of one replica: its begin, the kill, and what the kernel would not let go of. The steps between are in
-//! `ladder.rs`.
+//! The way down of one replica: its begin, the kill, and its end. The steps between are in `ladder.rs`, what even a kill
+//! does not end in `left_behind.rs`.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use mainstay_types::Moment;
 
 use super::hooks::Remains;
 use super::{At, Course, KILL_WAIT, StackMachine};
-use crate::replica::{Actual, Held, Outlook, Plan, Stage, Stopping, Then};
-use crate::{Effect, Reason, Wanted};
+use crate::replica::{Actual, Plan, Stage, Stopping, Then};
+use crate::{Effect, Reason};
 
 impl StackMachine {
     /// A service that is wanted down: stops what runs, once every dependent that is being stopped too has ended.
@@ -61,9 +61,6 @@ impl StackMachine {
     pub(super) fn kill(&mut self, at: At, after: Option<Duration>) {
         self.begin_kill_of_unasked(at);
         self.hurry_closing(at);
-        if let Some(task) = self.replica(at).held.as_ref().and_then(|held| held.after_exit) {
-            self.end_run(task);
-        }
         let lost_at = self.now + KILL_WAIT;
         let Actual::Stopping(stopping) = &mut self.replica_mut(at).actual else { return };
         let stage = stopping.stage;
@@ -138,21 +135,6 @@ impl StackMachine {
         };
         stopping.stage.extend(wanted.min(latest));
         self.reindex(at);
-    }
-
-    /// The kernel still holds some of its processes. The replica ends here, and no other of its processes is started
-    /// before the end of these is reported.
-    pub(super) fn leave_behind(&mut self, at: At) {
-        let wanted = self.wanted_of(at);
-        let replica = self.replica_mut(at);
-        let Actual::Stopping(stopping) = &replica.actual else { return };
-        let Stopping { spawn, launched, exit, then, .. } = stopping.clone();
-        replica.held = Some(Held { spawn, launched, exit, then, after_exit: None });
-        let actual = match wanted {
-            Wanted::Up => Actual::Failed(Outlook::AwaitsTree),
-            Wanted::Down => Actual::Stopped,
-        };
-        self.shift(at, actual, Reason::LeftBehind);
     }
 
     /// The last process of a stopping tree is gone.

@@ -367,13 +367,117 @@ fn before_the_first_command_a_file_is_only_taken_note_of() {
 }
 
 #[test]
-fn a_tree_left_behind_by_a_removed_service_is_forgotten() {
-    let mut bench = running(vec![service("web"), service("db")]);
-    assert_eq!(bench.apply(vec![service("db")]), ["signal #1 SIGTERM"]);
-    assert_eq!(bench.until(10_000), ["kill #1"]);
-    assert!(applied(&bench), "after the wait for its end");
-    assert_eq!(bench.exited(1, 9), NOTHING);
-    assert!(bench.last.is_empty());
+fn a_tree_left_behind_keeps_its_place_over_scaling() {
+    let scaled = |replicas| vec![service("db"), Service { replicas, ..service("web") }];
+    for stopped_first in [false, true] {
+        let mut bench = running(scaled(2));
+        assert_eq!(bench.exited_leaving(3, 1, 1), ["kill #3"]);
+        bench.until(5000);
+        assert_eq!(bench.state("web"), State::Failed);
+        if stopped_first {
+            bench.command(Command::Stop(name("web")));
+            bench.exited(2, 0);
+        }
+        assert_eq!(bench.apply(scaled(1)), NOTHING);
+        assert!(applied(&bench));
+        let told = bench.records().iter().any(|it| it.starts_with("web.1: failed -> stopped (killed, but"));
+        assert_eq!(told, !stopped_first, "{:?}", bench.records());
+        // However often it goes and comes.
+        bench.apply(vec![service("db")]);
+        if !stopped_first {
+            assert_eq!(bench.exited(2, 0), NOTHING);
+        }
+        assert!(bench.machine.service("web").is_none());
+        assert_eq!(bench.apply(scaled(3)), ["launch web#4", "launch web.2#5"]);
+        let web = bench.machine.service("web").unwrap();
+        assert_eq!((web.replicas[1].state, &web.replicas[1].reason), (State::Waiting, &Reason::LeftBehind));
+        bench.launched(4);
+        bench.launched(5);
+        // And over a file in another order.
+        let mut turned = scaled(3);
+        turned.reverse();
+        assert_eq!(bench.apply(turned), NOTHING);
+        assert_eq!(bench.tree_ended(3), ["launch web.1#6"]);
+        bench.launched(6);
+        assert_eq!(bench.state("web"), State::Ready);
+    }
+}
+
+#[test]
+fn a_tree_left_behind_by_a_removed_service_is_known_until_it_ends() {
+    let all = || vec![service("web"), service("db")];
+    let left = || {
+        let mut bench = running(all());
+        assert_eq!(bench.apply(vec![service("db")]), ["signal #1 SIGTERM"]);
+        assert_eq!(bench.until(10_000), ["kill #1"]);
+        assert!(applied(&bench), "after the wait for its end");
+        bench
+    };
+    let mut bench = left();
+    assert_eq!(bench.apply(all()), NOTHING);
+    assert_eq!((bench.state("web"), bench.reason("web")), (State::Waiting, Reason::LeftBehind));
+    assert_eq!(bench.command(Command::Restart(name("web"))), NOTHING);
+    assert_eq!(bench.exited_leaving(1, 9, 1), NOTHING);
+    assert_eq!(bench.tree_ended(1), ["launch web#3"]);
+
+    // Its end may come while nobody has that name.
+    for leftovers in [0, 1] {
+        let mut bench = left();
+        assert_eq!(bench.tree_ended(1), NOTHING, "not before its main process");
+        assert_eq!(bench.exited_leaving(1, 9, leftovers), NOTHING);
+        let told = matches!(&bench.last[..], [Effect::Record(Record::Exited { requested: true, .. })]);
+        assert!(told, "{:?}", bench.last);
+        if leftovers > 0 {
+            assert_eq!(bench.tree_ended(1), NOTHING);
+        }
+        assert_eq!(bench.apply(all()), ["launch web#3"]);
+    }
+
+    // One that comes without autostart says why it is as it is.
+    let mut bench = left();
+    bench.apply(vec![service("db"), Service { autostart: false, ..service("web") }]);
+    assert_eq!((bench.state("web"), bench.reason("web")), (State::Stopped, Reason::LeftBehind));
+    bench.exited(1, 9);
+    assert_eq!(bench.reason("web").to_string(), "stopped: it exited with code 9");
+    assert_eq!(bench.command(Command::Start(name("web"))), ["launch web#3"]);
+}
+
+#[test]
+fn a_launch_that_hung_and_comes_up_after_its_service_is_gone_is_killed() {
+    for comes_up in [true, false] {
+        let mut bench = Bench::started(vec![service("web")]);
+        bench.apply(vec![]);
+        assert_eq!(bench.until(20_000), ["kill #1"]);
+        assert!(applied(&bench));
+        if comes_up {
+            assert_eq!(bench.launched(1), ["kill #1"]);
+            bench.apply(vec![service("web")]);
+            assert_eq!(bench.exited(1, 9), ["launch web#2"]);
+        } else {
+            bench.event(Event::LaunchFailed { spawn: SpawnId(1), failure: failure() });
+            assert_eq!(bench.apply(vec![service("web")]), ["launch web#2"]);
+        }
+    }
+}
+
+#[test]
+fn the_timeline_is_a_chain_over_a_change_of_kind() {
+    let mut bench = Bench::started(vec![oneshot("job")]);
+    bench.launched(1);
+    bench.exited(1, 0);
+    let restart = Service { restart: oneshot("job").restart, ..service("job") };
+    assert_eq!(bench.apply(vec![restart.clone()]), ["launch job#2"]);
+    let told =
+        ["completed -> stopped (its configuration has changed)", "stopped -> starting (start requested)"];
+    assert_eq!(bench.records(), told.map(|it| format!("job: {it}")));
+    // One that is wanted down stays so, and its work is not done.
+    let mut bench = Bench::started(vec![oneshot("job")]);
+    bench.launched(1);
+    bench.exited(1, 0);
+    bench.command(Command::Stop(name("job")));
+    bench.apply(vec![restart]);
+    assert_eq!(bench.records(), ["job: completed -> stopped (its configuration has changed)"]);
+    assert_eq!(bench.reason("job"), Reason::ConfigChanged);
 }
 
 #[test]

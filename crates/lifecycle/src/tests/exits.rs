@@ -166,3 +166,32 @@ fn start_by_name_runs_a_completed_oneshot_again_and_a_mere_need_does_not() {
     assert_eq!(bench.command(Command::Start(name("web"))), ["launch web#3"]);
     assert_eq!(bench.command(Command::Start(name("migrate"))), ["launch migrate#4"]);
 }
+
+#[test]
+fn the_end_of_a_tree_that_was_left_behind_is_told_whatever_follows() {
+    let exited = "it exited with code 1 after 0ms and left 1 process behind: \
+                  did it put itself into the background? Run it in the foreground";
+    let gave_up = format!("gave up after 1 failure within 1s: {exited}");
+    let never = Service {
+        restart: RestartPolicy { when: RestartWhen::Never, ..service("web").restart },
+        ..service("web")
+    };
+    let not_again = format!("{exited}; its restart policy does not start it again");
+    for (it, told) in [(never, not_again), (backoff(service("web"), 0, Some((1, 1000))), gave_up)] {
+        let mut bench = Bench::started(vec![it]);
+        bench.launched(1);
+        bench.exited_leaving(1, 1, 1);
+        bench.until(5000);
+        bench.tree_ended(1);
+        assert_eq!(bench.records(), [format!("web: failed -> failed ({told})")]);
+        assert_eq!(bench.reason("web").to_string(), told);
+    }
+    // One that was stopped by then, too.
+    let mut bench = Bench::started(vec![service("web")]);
+    bench.launched(1);
+    bench.command(Command::Stop(name("web")));
+    bench.until(6000);
+    assert_eq!((bench.state("web"), bench.reason("web")), (State::Stopped, Reason::LeftBehind));
+    bench.exited(1, 9);
+    assert_eq!(bench.records(), ["web: stopped -> stopped (stopped: it exited with code 9)"]);
+}

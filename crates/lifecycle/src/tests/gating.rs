@@ -71,8 +71,6 @@ fn a_shut_outside_gate_is_asked_again_with_growing_waits_up_to_five_seconds() {
     for check in 1..200 {
         let before = bench.now;
         assert_eq!(bench.gate(check, false), NOTHING);
-        let words = bench.reason("web").to_string();
-        assert!(words.contains(", next in "), "{words}");
         let (next, reason) = bench.machine.next_deadline().unwrap();
         assert_eq!(reason, crate::DeadlineReason::GateCheck);
         let wait = next.since(Moment::after_start(ms(before)));
@@ -86,6 +84,32 @@ fn a_shut_outside_gate_is_asked_again_with_growing_waits_up_to_five_seconds() {
     assert!(matches!(bench.reason("web"), Reason::WaitingForGate { tries: 200, .. }));
     let words = bench.reason("web").to_string();
     assert!(words.contains("(200 tries, asking again)"), "{words}");
+    assert_eq!(bench.gate(201, false), NOTHING);
+    let words = bench.reason("web").to_string();
+    assert!(words.contains("(201 tries, next in "), "{words}");
+}
+
+#[test]
+fn a_wait_says_what_was_answered_and_when_it_asks_again() {
+    let mut bench = Bench::started(vec![needs_outside(service("web"), None)]);
+    let words = |bench: &Bench| bench.reason("web").to_string();
+    assert_eq!(words(&bench), "waiting for tcp 127.0.0.1:1");
+    bench.gate(1, false);
+    let refused = "waiting for tcp 127.0.0.1:1: connection to 127.0.0.1:1 refused: nobody listens there";
+    assert_eq!(words(&bench), format!("{refused}, 1 try, next in 100ms"));
+    let (due, _) = bench.machine.next_deadline().unwrap();
+    let told_at = |bench: &Bench, now| bench.machine.services_at(now).next().unwrap().reason.to_string();
+    assert_eq!(told_at(&bench, due), format!("{refused}, 1 try, next now"), "and its tick is late");
+    assert_eq!(told_at(&bench, Moment::START), words(&bench), "the past is over");
+    bench.until(100);
+    assert_eq!(words(&bench), format!("{refused}, 2 tries"), "being asked");
+    for (wait, words) in
+        [(1, "100ms"), (999, "1s"), (1000, "1s"), (1001, "2s"), (4200, "5s"), (89_500, "1m 30s")]
+    {
+        let answer = Some(ProbeFailure::NotSaid("no".into()));
+        let reason = Reason::WaitingForGate { gate: "x".into(), answer, tries: 4, next: Some(ms(wait)) };
+        assert_eq!(reason.to_string(), format!("waiting for x: no, 4 tries, next in {words}"));
+    }
 }
 
 #[test]

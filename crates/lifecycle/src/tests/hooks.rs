@@ -448,6 +448,15 @@ fn what_was_left_behind_is_cleaned_up_after_when_it_ends() {
     assert_eq!(bench.facts()[3], "MAINSTAY_EXIT_CODE=1");
     assert_eq!(bench.command(Command::Start(name("web"))), NOTHING, "nothing starts before its end");
     assert_eq!(bench.run_ended(1, true), ["launch web#2"]);
+    // A stop leaves nothing to clean up for.
+    bench.launched(2);
+    bench.exited_leaving(2, 1, 1);
+    bench.until(bench.now + 5000);
+    assert_eq!(bench.tree_ended(2), ["run after_exit web clean ~2"]);
+    assert_eq!(bench.command(Command::StopStack), ["end run ~2"]);
+    assert!(bench.machine.is_over());
+    assert_eq!(bench.run_ended(2, false), NOTHING);
+    assert_eq!(bench.state("web"), State::Stopped);
 }
 
 #[test]

@@ -63,12 +63,14 @@ fn stack() -> Vec<Service> {
     vec![db, web, needs(job, "web", Condition::Started)]
 }
 
-/// Another version of the stack. All its services stay: what a removed one leaves behind is forgotten.
+/// Another version of the stack: with one changed, without one, with fewer replicas, in another order.
 fn changed(which: usize) -> Vec<Service> {
     let mut services = stack();
-    match which % 5 {
-        0..3 => services[which % 5].command.args.push(which.to_string()),
+    match which % 7 {
+        0..3 => services[which % 7].command.args.push(which.to_string()),
         3 => services[0].readiness = None,
+        4 => services[1].replicas = 1,
+        5 => services.truncate(1 + which % 2),
         _ => services.reverse(),
     }
     services
@@ -175,6 +177,8 @@ impl World {
                     self.event(Event::ProbeAnswered { spawn: SpawnId(spawn), kind, outcome });
                 }
             }
+            // Long enough for a kill to be given up.
+            (13, _) => self.pass(u64::try_from(which * 5).unwrap()),
             _ => self.pass(u64::try_from(which % 400).unwrap()),
         }
     }

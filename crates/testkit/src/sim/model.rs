@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_config::{Condition, Gate, Kind, Service, Stack};
-use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, KILL_WAIT, Reason, Record};
+use mainstay_config::{Condition, Gate, Kind, Service, Stack, StopAction};
+use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, KILL_WAIT, Reason, Record, TaskId};
 use mainstay_types::{Exit, Moment, Phase, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
 
+use change::Change;
+use runs::{NewRun, Run};
 use spawn::{Course, Spawn};
 
 /// A rule and what broke it.
-pub(super) type Broken = (&'static str, String);
+pub(crate) type Broken = (&'static str, String);
 
 macro_rules! rule {
     ($holds:expr, $rule:literal, $($what:tt)+) => {
@@ -22,24 +24,37 @@ macro_rules! rule {
     };
 }
 
+mod change;
+mod gist;
+mod launch;
+mod runs;
 mod spawn;
 mod standing;
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Replica {
     state: Option<State>,
     spawn: Option<SpawnId>,
     /// Failures ever, and those since a command last concerned this service.
     failures: Vec<Moment>,
     failures_since_command: Vec<Moment>,
+    /// It has failed, and what follows has not been decided yet: its `after_exit` comes first.
+    failed: bool,
+    /// It came with a change: nobody relies on it before it has come up once.
+    joining: bool,
+    /// It was stopped by a rolling restart, and is not back yet.
+    rolling: bool,
+    /// It gave up, and is tried again then.
+    retry_at: Option<Moment>,
     backoff_until: Option<Moment>,
     /// It failed because its gates stayed shut.
     watches_gates: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Check {
     service: ServiceName,
+    need: usize,
     asked_at: Moment,
     passed: Option<bool>,
 }
@@ -49,7 +64,8 @@ struct End {
     budget_end: Moment,
 }
 
-pub(super) struct Model {
+#[derive(Clone)]
+pub(crate) struct Model {
     stack: Arc<Stack>,
     late: Duration,
     up: BTreeSet<ServiceName>,
@@ -58,6 +74,11 @@ pub(super) struct Model {
     replicas: BTreeMap<ReplicaId, Replica>,
     checks: BTreeMap<GateCheckId, Check>,
     last_check: BTreeMap<(ServiceName, usize), GateCheckId>,
+    change: Option<Change>,
+    /// Services with a rolling restart since they were last started, stopped or restarted.
+    rolls: BTreeSet<ServiceName>,
+    /// All that ever ran, by id.
+    runs: BTreeMap<TaskId, Run>,
     /// The event under way, as far as effects are judged by it.
     is_command: bool,
     gate_passed: Option<ServiceName>,
@@ -66,7 +87,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(stack: Arc<Stack>, late: Duration) -> Self {
+    pub(crate) fn new(stack: Arc<Stack>, late: Duration) -> Self {
         let ids = stack.services.iter().flat_map(|service| {
             (0..service.replicas).map(|index| ReplicaId { service: service.name.clone(), index })
         });
@@ -79,6 +100,9 @@ impl Model {
             spawns: BTreeMap::new(),
             checks: BTreeMap::new(),
             last_check: BTreeMap::new(),
+            change: None,
+            rolls: BTreeSet::new(),
+            runs: BTreeMap::new(),
             is_command: false,
             gate_passed: None,
             was_settled: false,
@@ -87,23 +111,22 @@ impl Model {
     }
 
     /// Whether a tree was left behind since the last call.
-    pub(super) fn take_left_behind(&mut self) -> bool {
+    pub(crate) fn take_left_behind(&mut self) -> bool {
         std::mem::take(&mut self.left_behind)
     }
 
     // ---- what happened ----
 
-    pub(super) fn take_event(&mut self, event: &Event, now: Moment) -> Result<(), Broken> {
+    pub(crate) fn take_event(&mut self, event: &Event, now: Moment) -> Result<(), Broken> {
         self.is_command = false;
         self.gate_passed = None;
         match event {
             // Not made by the simulation yet.
-            Event::RunEnded { .. }
-            | Event::Notified { .. }
-            | Event::MainChanged { .. }
-            | Event::LogMatched { .. }
-            | Event::Apply(_)
-            | Event::Tick => {}
+            Event::Notified { .. } | Event::MainChanged { .. } | Event::LogMatched { .. } | Event::Tick => {}
+            Event::Apply(stack) => {
+                self.is_command = true;
+                self.take_change(stack);
+            }
             Event::Command(command) => {
                 self.is_command = true;
                 self.take_command(command, now);
@@ -111,6 +134,7 @@ impl Model {
             Event::Launched { spawn, .. } => {
                 if let Some(it) = self.spawns.get_mut(spawn) {
                     it.course = Course::Running { since: now };
+                    it.ran = true;
                 }
             }
             Event::LaunchFailed { spawn, .. } => {
@@ -119,7 +143,7 @@ impl Model {
             }
             Event::Exited { spawn, exit, leftovers } => {
                 let Some(it) = self.spawns.get_mut(spawn) else { return Ok(()) };
-                if it.signalled_at.is_none() && it.killed_at.is_none() {
+                if !it.is_asked() {
                     it.ended_unasked = Some(*exit);
                 }
                 it.course = Course::Leftovers;
@@ -138,11 +162,14 @@ impl Model {
                     it.answers.push((*kind, outcome.is_passed()));
                 }
             }
+            Event::RunEnded { task, outcome } => self.take_run_ended(*task, outcome.is_passed()),
             Event::GateAnswered { check, outcome } => {
                 let Some(it) = self.checks.get_mut(check) else { return Ok(()) };
                 rule!(it.passed.is_none(), "each check is answered once", "{check:?}");
                 it.passed = Some(outcome.is_passed());
                 self.gate_passed = outcome.is_passed().then(|| it.service.clone());
+                let (service, need, asked_at) = (it.service.clone(), it.need, it.asked_at);
+                self.take_kept_answer(&service, need, asked_at, outcome.is_passed());
             }
         }
         Ok(())
@@ -153,11 +180,13 @@ impl Model {
         match (command, self.end) {
             (Command::KillStack, _) => {
                 self.up.clear();
+                self.change = None;
                 self.end = Some(End { budget_end: now });
             }
             (_, Some(_)) => {}
             (Command::StopStack, None) => {
                 self.up.clear();
+                self.change = None;
                 let longest = || self.stack.services.iter().map(|it| self.chain(it)).max();
                 let budget = self.stack.stop_budget.or_else(longest).unwrap_or_default();
                 self.end = Some(End { budget_end: now + budget });
@@ -166,10 +195,20 @@ impl Model {
                 let auto = self.stack.services.iter().filter(|it| it.autostart);
                 auto.for_each(|it| self.needed(&it.name, &mut touched));
             }
+            // Not there in this file, or waits for the next one.
+            (
+                Command::Start(name) | Command::Stop(name) | Command::Restart(name) | Command::Reload(name),
+                None,
+            ) if self.stack.service(name.as_str()).is_none() => {}
+            (Command::Start(name) | Command::Restart(name) | Command::Reload(name), None)
+                if self.is_changing(name) => {}
             (Command::Start(name), None) => self.needed(name, &mut touched),
             (Command::Restart(name), None) => {
+                self.rolls.remove(name);
                 let its = self.spawns.values_mut().filter(|it| it.replica.service == *name);
                 its.for_each(|it| it.forgiven = true);
+                let its = self.replicas.iter_mut().filter(|(id, _)| id.service == *name);
+                its.for_each(|(_, replica)| replica.failed = false);
                 touched.insert(name.clone());
                 if !self.up.contains(name) {
                     touched.clear();
@@ -177,15 +216,9 @@ impl Model {
                 }
             }
             (Command::Stop(name), None) => self.stop(name),
-            (Command::Reload(_), None) => {}
+            (Command::Reload(name), None) => self.take_reload(name),
         }
-        for (id, replica) in &mut self.replicas {
-            if touched.contains(&id.service) {
-                replica.failures_since_command.clear();
-                replica.backoff_until = None;
-            }
-        }
-        self.up.extend(touched);
+        self.touch(&touched, now);
     }
 
     fn needed(&self, name: &ServiceName, found: &mut BTreeSet<ServiceName>) {
@@ -196,18 +229,7 @@ impl Model {
         }
     }
 
-    fn stop(&mut self, name: &ServiceName) {
-        self.up.remove(name);
-        let stack = self.stack.clone();
-        for other in &stack.services {
-            let follows = gates(other).any(|(needed, is)| needed == name && is != Condition::Completed);
-            if follows {
-                self.stop(&other.name);
-            }
-        }
-    }
-
-    /// The grace of this service and of the longest chain of those that need it.
+    /// The grace of this service, what it does after that, and the longest chain of those that need it.
     fn chain(&self, service: &Service) -> Duration {
         let above = self
             .stack
@@ -216,16 +238,36 @@ impl Model {
             .filter(|other| gates(other).any(|(needed, _)| *needed == service.name))
             .map(|other| self.chain(other))
             .max();
-        service.stop.grace + above.unwrap_or_default()
+        let after = service.hooks.after_exit.as_ref().map_or(Duration::ZERO, |hook| hook.timeout);
+        service.stop.grace + after + above.unwrap_or_default()
     }
 
     fn tree_gone(&mut self, spawn: SpawnId, failed: bool, now: Moment) {
         let Some(it) = self.spawns.get_mut(&spawn) else { return };
         it.course = Course::Gone;
+        let in_time = self.end.is_none_or(|end| now < end.budget_end);
+        let hook =
+            self.stack.service(it.replica.service.as_str()).and_then(|it| it.hooks.after_exit.as_ref());
+        it.must_close = it.ran && in_time && hook.is_some();
         let Some(replica) = self.replicas.get_mut(&it.replica) else { return };
-        // One that waits for a fresh start has nothing to do with what its old tree did.
-        let waits = replica.state == Some(State::Waiting) || replica.watches_gates;
-        if failed && !waits {
+        // One that waits for a fresh start, or for none, has nothing to do with what its old tree did.
+        let waits = matches!(replica.state, Some(State::Waiting | State::Stopped)) || replica.watches_gates;
+        replica.failed |= failed && !waits;
+    }
+
+    /// A start begins, perhaps a fresh try of one that gave up.
+    fn begin_again(&mut self, id: &ReplicaId, now: Moment) {
+        self.settle(id, now);
+        let Some(replica) = self.replicas.get_mut(id) else { return };
+        if replica.retry_at.take_if(|at| *at <= now).is_some() {
+            replica.failures_since_command.clear();
+        }
+    }
+
+    /// What follows a failure is being decided: it counts from here on.
+    fn settle(&mut self, id: &ReplicaId, now: Moment) {
+        let Some(replica) = self.replicas.get_mut(id) else { return };
+        if std::mem::take(&mut replica.failed) {
             replica.failures.push(now);
             replica.failures_since_command.push(now);
         }
@@ -233,7 +275,7 @@ impl Model {
 
     // ---- what the machine does ----
 
-    pub(super) fn take_effect(&mut self, effect: &Effect, now: Moment) -> Result<(), Broken> {
+    pub(crate) fn take_effect(&mut self, effect: &Effect, now: Moment) -> Result<(), Broken> {
         let quiet = matches!(effect, Effect::Record(_))
             || matches!(effect, Effect::Kill { spawn } if self.is_lost(*spawn, now));
         rule!(
@@ -243,11 +285,11 @@ impl Model {
         );
         match effect {
             Effect::Launch { replica, spawn } => self.take_launch(replica, *spawn, now),
-            Effect::Signal { spawn, .. } => {
+            Effect::Signal { spawn, signal } => {
                 let it = self.tree(*spawn)?;
                 rule!(it.course != Course::Launching, "a signal goes to a program that runs", "{spawn}");
-                it.signalled_at.get_or_insert(now);
-                Ok(())
+                let id = it.replica.clone();
+                self.take_step(&id, &StopAction::Signal(*signal), now)
             }
             Effect::Kill { spawn } => {
                 self.tree(*spawn)?.killed_at.get_or_insert(now);
@@ -259,81 +301,19 @@ impl Model {
                 let is_outside = outside.is_some_and(|need| matches!(need.gate, Gate::Outside(_)));
                 rule!(is_outside, "only outside gates are asked", "{service}/{need}");
                 rule!(self.up.contains(service), "only what is wanted is prepared", "check of {service}");
-                let it = Check { service: service.clone(), asked_at: now, passed: None };
+                let it = Check { service: service.clone(), need: *need, asked_at: now, passed: None };
                 rule!(self.checks.insert(*check, it).is_none(), "ids are unique", "{check:?}");
                 self.last_check.insert((service.clone(), *need), *check);
                 Ok(())
             }
-            Effect::SignalMain { .. } | Effect::Run { .. } | Effect::EndRun { .. } => Ok(()),
+            Effect::Run { task, replica, purpose, command, timeout, .. } => {
+                let new = NewRun { task: *task, replica, purpose: *purpose, command, timeout: *timeout };
+                self.take_run(&new, now)
+            }
+            Effect::EndRun { task } => self.take_end_run(*task, now),
+            Effect::SignalMain { spawn, signal } => self.take_signal_main(*spawn, *signal),
             Effect::Record(record) => self.take_record(record, now),
         }
-    }
-
-    fn take_launch(&mut self, id: &ReplicaId, spawn: SpawnId, now: Moment) -> Result<(), Broken> {
-        rule!(self.end.is_none(), "nothing is launched after the stop of the stack", "{id}");
-        rule!(self.up.contains(&id.service), "only what is wanted is launched", "{id}");
-        let Some(replica) = self.replicas.get(id) else {
-            return Err(("never more live replicas than wanted", format!("there is no {id}")));
-        };
-        let still_there = replica.spawn.and_then(|old| self.spawns.get(&old));
-        rule!(
-            still_there.is_none_or(|old| old.course == Course::Gone),
-            "never more live replicas than wanted",
-            "{id} is there already: {still_there:?}"
-        );
-        rule!(!self.spawns.contains_key(&spawn), "ids are unique", "spawn {spawn}");
-        let config = self.config(&id.service).clone();
-        for (needed, is) in gates(&config) {
-            rule!(self.holds(needed, is), "no start before its gates hold", "{id} needs {needed} {is:?}");
-        }
-        self.check_outside_gates(id, &config)?;
-        let early = replica.backoff_until.filter(|until| *until > now);
-        rule!(early.is_none(), "no restart before its wait is over", "{id} has to wait until {early:?}");
-        if let (Some(limit), Some(last)) = (config.restart.give_up, replica.failures_since_command.last()) {
-            let count =
-                replica.failures_since_command.iter().filter(|it| last.since(**it) <= limit.within).count();
-            rule!(
-                count < limit.failures as usize,
-                "restarts never exceed the limit",
-                "{id} has failed {count} times within {:?}, the limit is {}",
-                limit.within,
-                limit.failures
-            );
-        }
-        let it = Spawn {
-            replica: id.clone(),
-            course: Course::Launching,
-            signalled_at: None,
-            killed_at: None,
-            ended_unasked: None,
-            condemned: false,
-            forgiven: false,
-            answers: Vec::new(),
-            in_flight: BTreeSet::new(),
-        };
-        self.spawns.insert(spawn, it);
-        if let Some(replica) = self.replicas.get_mut(id) {
-            replica.spawn = Some(spawn);
-            replica.backoff_until = None;
-        }
-        Ok(())
-    }
-
-    /// A start with outside gates comes with the last good answer of a round in which all were asked and passed.
-    fn check_outside_gates(&self, id: &ReplicaId, config: &Service) -> Result<(), Broken> {
-        let mut round = None;
-        for (place, need) in config.needs.iter().enumerate() {
-            if let Gate::Service { .. } = need.gate {
-                continue;
-            }
-            let check =
-                self.last_check.get(&(id.service.clone(), place)).and_then(|check| self.checks.get(check));
-            let fresh = check.is_some_and(|check| {
-                check.passed == Some(true) && *round.get_or_insert(check.asked_at) == check.asked_at
-            }) && self.gate_passed.as_ref() == Some(&id.service);
-            rule!(fresh, "no start before its gates hold", "{id}, gate {place}: {check:?}");
-        }
-        Ok(())
     }
 
     fn take_probe(&mut self, id: &ReplicaId, spawn: SpawnId, kind: ProbeKind) -> Result<(), Broken> {
@@ -351,7 +331,35 @@ impl Model {
     }
 
     fn take_record(&mut self, record: &Record, now: Moment) -> Result<(), Broken> {
-        let Record::State { replica: id, from, to, reason } = record else { return Ok(()) };
+        let (id, from, to, reason) = match record {
+            Record::State { replica, from, to, reason } => (replica, from, to, reason),
+            Record::Applied { .. } => return self.take_applied(now),
+            Record::GaveUp { replica, .. } => return self.take_gave_up(replica, now),
+            Record::Run { replica, purpose, .. } => return self.take_told(replica, *purpose),
+            Record::Spawned { .. }
+            | Record::Exited { .. }
+            | Record::Probe { .. }
+            | Record::Gate { .. }
+            | Record::Reloaded { .. }
+            | Record::Command { .. } => return Ok(()),
+        };
+        match to {
+            State::Stopping => {}
+            State::Failed => self.settle(id, now),
+            State::Waiting
+            | State::Starting
+            | State::Ready
+            | State::Unready
+            | State::Backoff
+            | State::Stopped
+            | State::Completed => self.begin_again(id, now),
+        }
+        if self.stack.service(id.service.as_str()).is_none() {
+            return Err(("states chain", format!("there is no {id}")));
+        }
+        if *to == State::Stopping && from != to {
+            self.take_stop_reason(id, reason)?;
+        }
         let config = self.config(&id.service).clone();
         let ordered = matches!(reason, Reason::StopRequested | Reason::DependencyStops(_));
         if *to == State::Stopping && from != to && ordered && self.end.is_none_or(|end| now < end.budget_end)
@@ -369,6 +377,14 @@ impl Model {
                 rule!(may_follow(*from, *to), "phases follow the contract", "{id}: {from} -> {to}");
             }
         }
+        if from != to && *from == State::Failed && *to != State::Stopped {
+            let early = replica.retry_at.filter(|at| *at > now);
+            rule!(early.is_none(), "no restart before its wait is over", "{id} is tried again {early:?}");
+        }
+        if *to != State::Failed {
+            replica.retry_at = None;
+        }
+        Self::follow_roll(replica, *to);
         replica.state = Some(*to);
         replica.watches_gates = matches!(reason, Reason::GateTimedOut { .. });
         if let Reason::Restarting { wait, .. } = reason {
@@ -382,26 +398,38 @@ impl Model {
             );
             replica.backoff_until = Some(now + *wait).filter(|_| *to == State::Backoff);
         }
-        if let (Reason::GaveUp { .. }, Some(limit), Some(last)) =
-            (reason, config.restart.give_up, replica.failures.last())
-        {
-            let count = replica.failures.iter().filter(|it| last.since(**it) <= limit.within).count();
-            rule!(count >= limit.failures as usize, "it gives up only at the limit", "{id} after {count}");
-        }
         let spawn = replica.spawn;
         if let Some(it) = spawn.and_then(|spawn| self.spawns.get_mut(&spawn)) {
+            if *to == State::Stopping && from != to {
+                it.policy = Some(config.stop.clone());
+            }
             it.condemned |= *to == State::Stopping && matches!(reason, Reason::ProbeFailed { .. });
             let there = it.course != Course::Gone;
             if to.phase() == Phase::Terminated && there {
                 self.left_behind = true;
+                it.lost = true;
                 let lost = it.killed_at.is_some_and(|killed_at| now.since(killed_at) >= KILL_WAIT);
                 rule!(
-                    lost && matches!(reason, Reason::LeftBehind | Reason::GateTimedOut { .. }) || from == to,
+                    lost && matches!(
+                        reason,
+                        Reason::LeftBehind | Reason::GateTimedOut { .. } | Reason::Retired
+                    ) || from == to,
                     "nothing runs after the end of a stop",
                     "{id} is {to} ({reason}), its tree is {it:?}"
                 );
             }
         }
+        Ok(())
+    }
+
+    fn take_gave_up(&mut self, id: &ReplicaId, now: Moment) -> Result<(), Broken> {
+        self.settle(id, now);
+        let limit = self.config(&id.service).restart.give_up;
+        let Some(replica) = self.replicas.get_mut(id) else { return Ok(()) };
+        let (Some(limit), Some(last)) = (limit, replica.failures.last()) else { return Ok(()) };
+        let count = replica.failures.iter().filter(|it| last.since(**it) <= limit.within).count();
+        rule!(count >= limit.failures as usize, "it gives up only at the limit", "{id} after {count}");
+        replica.retry_at = limit.retry_after.map(|wait| now + wait);
         Ok(())
     }
 
@@ -417,8 +445,9 @@ impl Model {
 
     fn holds(&self, name: &ServiceName, is: Condition) -> bool {
         let config = self.config(name);
-        (0..config.replicas).all(|index| {
-            let replica = &self.replicas[&ReplicaId { service: name.clone(), index }];
+        let ids = (0..config.replicas).map(|index| ReplicaId { service: name.clone(), index });
+        ids.filter(|id| !self.is_retired(id) && !self.replicas[id].joining).all(|id| {
+            let replica = &self.replicas[&id];
             let Some(it) = replica.spawn.and_then(|spawn| self.spawns.get(&spawn)) else { return false };
             // One that is done again is not done.
             let completed = config.kind == Kind::Oneshot

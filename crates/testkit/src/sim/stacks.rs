@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Check, Condition, Gate, GiveUp, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
-    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopPolicy,
+    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Lose, Need, Probe,
+    ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
 };
 use mainstay_os::fake::Random;
 use mainstay_types::{CommandLine, HostPort, ProbeAction, ServiceName, StackName, StopSignal};
@@ -60,23 +60,56 @@ fn service(random: &mut Random, name: ServiceName, before: &[Service]) -> Servic
         readiness: probe(random),
         liveness: probe(random),
         restart: RestartPolicy { when, backoff: backoff(random), give_up: give_up(random) },
-        stop: StopPolicy::signal(
-            if random.one_in(12) { StopSignal::Kill } else { StopSignal::Term },
-            if random.one_in(10) {
-                Duration::ZERO
-            } else {
-                random.duration(Duration::from_millis(100), Duration::from_secs(10))
-            },
-        ),
+        stop: stop(random),
         log: LogPolicy {
             rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
             max_line_bytes: 1 << 16,
         },
         limits: Limits::default(),
-        reload: ReloadPolicy::Rolling,
-        hooks: Hooks::default(),
+        reload: match random.below(4) {
+            0 => ReloadPolicy::Signal(StopSignal::Hup),
+            1 => ReloadPolicy::Command(Hook {
+                command: CommandLine { program: "reload".to_owned(), args: vec![] },
+                timeout: random.duration(Duration::from_millis(1), Duration::from_secs(10)),
+            }),
+            _ => ReloadPolicy::Rolling,
+        },
+        hooks: Hooks {
+            before_start: hook(random, "prepare"),
+            after_ready: hook(random, "announce"),
+            before_stop: hook(random, "leave"),
+            after_exit: hook(random, "clean"),
+        },
         listen: Vec::new(),
     }
+}
+
+fn hook(random: &mut Random, program: &str) -> Option<Hook> {
+    random.one_in(4).then(|| Hook {
+        command: CommandLine { program: program.to_owned(), args: vec![] },
+        timeout: random.duration(Duration::from_millis(1), Duration::from_secs(10)),
+    })
+}
+
+/// One signal most of the time, otherwise a ladder of up to four steps.
+fn stop(random: &mut Random) -> StopPolicy {
+    let grace = if random.one_in(10) {
+        Duration::ZERO
+    } else {
+        random.duration(Duration::from_millis(100), Duration::from_secs(10))
+    };
+    let count = if random.one_in(2) { 1 } else { 1 + random.below(4) };
+    let step = |random: &mut Random, number: u64| {
+        let action = match random.below(12) {
+            0 => StopAction::Signal(StopSignal::Kill),
+            1..5 => StopAction::Command(CommandLine { program: format!("stop-{number}"), args: vec![] }),
+            5..8 => StopAction::Signal(StopSignal::Int),
+            _ => StopAction::Signal(StopSignal::Term),
+        };
+        let wait = (!random.one_in(3)).then(|| random.duration(Duration::ZERO, Duration::from_secs(4)));
+        StopStep { action, wait }
+    };
+    StopPolicy { steps: (0..count).map(|number| step(random, number)).collect(), grace }
 }
 
 fn needs(random: &mut Random, before: &[Service]) -> Vec<Need> {
@@ -91,13 +124,58 @@ fn needs(random: &mut Random, before: &[Service]) -> Vec<Need> {
             (Kind::LongRunning, 0) => Condition::Started,
             (Kind::LongRunning, _) => Condition::Ready,
         };
-        needs.push(Need::new(Gate::Service { service: other.name.clone(), is }, within(random)));
+        needs.push(need(random, Gate::Service { service: other.name.clone(), is }));
     }
     while random.one_in(4) {
         let action = ProbeAction::Tcp(HostPort { host: "127.0.0.1".to_owned(), port: 1 });
-        needs.push(Need::new(Gate::Outside(action), within(random)));
+        needs.push(need(random, Gate::Outside(action)));
     }
     needs
+}
+
+fn need(random: &mut Random, gate: Gate) -> Need {
+    let lose = [Lose::Ignore, Lose::Ignore, Lose::Stop, Lose::Restart][random.below(4) as usize];
+    let period = random.duration(Duration::from_secs(1), Duration::from_secs(10));
+    Need { lose, period, ..Need::new(gate, within(random)) }
+}
+
+/// The file changed by somebody: services that come, go, have other gates, policies or programs, more or fewer replicas.
+pub(super) fn changed(random: &mut Random, before: &Stack) -> Stack {
+    let mut services: Vec<Service> = Vec::new();
+    for text in NAMES {
+        let old = before.service(text);
+        let mut it = match old {
+            Some(_) if random.one_in(8) && (before.services.len() > 1) => continue,
+            Some(old) => old.clone(),
+            None if random.one_in(12) => service(random, name(text), &services),
+            None => continue,
+        };
+        let there = |need: &Need| match &need.gate {
+            Gate::Service { service, .. } => services.iter().any(|other| other.name == *service),
+            Gate::Outside(_) => true,
+        };
+        it.needs.retain(there);
+        let other = service(random, name(text), &services);
+        match random.below(16) {
+            0 => it.command.args = vec![random.next_u64().to_string()],
+            1 if it.kind == Kind::LongRunning => it.replicas = 1 + random.below(3) as u32,
+            2 => it.needs = other.needs,
+            3 => it.stop = other.stop,
+            4 => it.hooks = other.hooks,
+            5 => it.restart = other.restart,
+            6 => it.reload = other.reload,
+            7 => {
+                it = Service { kind: it.kind, replicas: it.replicas, ..other };
+                it.command.args = vec![random.next_u64().to_string()];
+            }
+            _ => {}
+        }
+        services.push(it);
+    }
+    if services.is_empty() {
+        return before.clone();
+    }
+    Stack { services, ..before.clone() }
 }
 
 fn within(random: &mut Random) -> Option<Duration> {
@@ -138,6 +216,8 @@ fn give_up(random: &mut Random) -> Option<GiveUp> {
     (!random.one_in(4)).then(|| GiveUp {
         failures: 1 + random.below(5) as u32,
         within: random.duration(Duration::from_millis(100), Duration::from_secs(60)),
-        retry_after: None,
+        retry_after: random
+            .one_in(3)
+            .then(|| random.duration(Duration::from_millis(1), Duration::from_secs(90))),
     })
 }

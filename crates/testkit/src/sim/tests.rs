@@ -1,6 +1,6 @@
 //! The simulation itself: it holds over many seeds, replays exactly, and notices each kind of broken machine.
 
-mod broken;
+pub(crate) mod broken;
 
 use super::*;
 
@@ -11,9 +11,10 @@ const EVENTS: u64 = 150_000;
 
 #[test]
 fn a_hundred_thousand_random_events_break_no_rule() {
+    let events = std::env::var("MAINSTAY_SIM_EVENTS").map_or(EVENTS, |text| text.parse().unwrap());
     let seed = std::env::var("MAINSTAY_SIM_SEED").map_or(SEED, |text| text.parse().unwrap());
     println!("MAINSTAY_SIM_SEED={seed}");
-    match run(Options { seed, events: EVENTS, trace: false }) {
+    match run(Options { seed, events, trace: false }) {
         Ok(summary) => {
             println!("{summary}");
             let Summary { episodes, launches, kills, probes, gate_checks, failures, left_behind, .. } =

@@ -1,20 +1,43 @@
 //! One start as it was observed, and what follows from its history alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay_config::{Kind, Service};
+use mainstay_config::{Kind, Need, Service, StopPolicy};
 use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, State};
 
 use super::super::probe;
 
 /// What was observed of one start.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Spawn {
     pub(super) replica: ReplicaId,
     pub(super) course: Course,
-    pub(super) signalled_at: Option<Moment>,
+    /// Its program ran.
+    pub(super) ran: bool,
+    /// When its stop began, and when it has to be killed for it.
+    pub(super) asked_at: Option<Moment>,
+    pub(super) kill_by: Option<Moment>,
+    /// As the file was when its stop was decided.
+    pub(super) policy: Option<StopPolicy>,
+    /// Steps of its stop so far, and when the next one is due.
+    pub(super) steps: usize,
+    pub(super) next_step_at: Option<Moment>,
     pub(super) killed_at: Option<Moment>,
-    /// Set when it ended by itself: neither signalled nor killed before.
+    /// It is gone, and its `after_exit` has to run.
+    pub(super) must_close: bool,
+    pub(super) launched_at: Moment,
+    /// Its gates when it was launched, and how often in a row kept ones outside did not pass since.
+    pub(super) needs: Vec<Need>,
+    pub(super) lost_gates: BTreeMap<usize, u32>,
+    /// Its replica went on without waiting for its end.
+    pub(super) lost: bool,
+    /// `after_ready` was run.
+    pub(super) greeted: bool,
+    /// Its file has changed since: it may have been ready before there was an `after_ready`.
+    pub(super) excused: bool,
+    /// `after_exit` was run.
+    pub(super) closed: bool,
+    /// Set when it ended by itself: neither asked nor killed before.
     pub(super) ended_unasked: Option<Exit>,
     /// A probe condemned it.
     pub(super) condemned: bool,
@@ -39,7 +62,15 @@ impl Spawn {
     }
 
     pub(super) fn is_asked(&self) -> bool {
-        self.signalled_at.is_some() || self.killed_at.is_some()
+        self.asked_at.is_some() || self.killed_at.is_some()
+    }
+
+    pub(super) fn begin_asking(&mut self, now: Moment, policy: &StopPolicy) {
+        if self.asked_at.is_none() {
+            let policy = self.policy.get_or_insert_with(|| policy.clone());
+            self.asked_at = Some(now);
+            self.kill_by = Some(now + policy.grace);
+        }
     }
 
     pub(super) fn has_started(&self, service: &Service) -> bool {

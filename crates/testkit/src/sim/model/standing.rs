@@ -1,8 +1,9 @@
 //! The rules that hold after every event, whatever it was.
 
+use std::collections::BTreeSet;
+
 use mainstay_config::{Gate, Service};
-use mainstay_lifecycle::KILL_WAIT;
-use mainstay_os::fake::FakeProcesses;
+use mainstay_lifecycle::{KILL_WAIT, Purpose};
 use mainstay_types::{Moment, Phase, ProbeKind, ReplicaId, State};
 
 use super::super::{Subject, probe};
@@ -10,24 +11,41 @@ use super::spawn::{Course, Spawn};
 use super::{Broken, Model, gates};
 
 impl Model {
-    pub(in crate::sim) fn check(
+    pub(crate) fn check(
         &mut self,
         machine: &impl Subject,
-        processes: &FakeProcesses,
+        live: &dyn Fn(&ReplicaId) -> usize,
         tick: bool,
         now: Moment,
     ) -> Result<(), Broken> {
+        let decided: Vec<ReplicaId> = self.replicas.keys().cloned().collect();
+        for id in decided {
+            if self.awaited(&id, now, self.late).next().is_none() {
+                self.settle(&id, now);
+            }
+        }
         let deadline = machine.next_deadline();
         rule!(
             !tick || deadline.is_none_or(|moment| moment > now),
             "after a tick the next deadline lies in the future",
             "{deadline:?} at {now:?}"
         );
+        let declared: BTreeSet<&str> = self.stack.services.iter().map(|it| it.name.as_str()).collect();
+        let names = machine.names();
+        let there: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        rule!(there == declared, "the services are those of the file", "they are {there:?}");
         for service in &self.stack.services {
             let states = machine.states(service.name.as_str());
+            let count = states.len();
+            rule!(
+                count == service.replicas as usize,
+                "never more live replicas than wanted",
+                "{}: {count} replicas",
+                service.name
+            );
             for (state, index) in states.into_iter().zip(0..) {
                 let id = ReplicaId { service: service.name.clone(), index };
-                self.check_replica(&id, state, service, processes, deadline.is_some(), now)?;
+                self.check_replica(&id, state, service, live, deadline.is_some(), now)?;
             }
         }
         let over = self.end.is_some() && self.all_terminated();
@@ -40,7 +58,10 @@ impl Model {
                 "the stack's ended at {bound:?}"
             );
         }
-        let asking = self.last_check.values().any(|check| self.checks[check].passed.is_none());
+        self.check_runs(now)?;
+        let asking = self.checks.values().any(|check| check.passed.is_none());
+        let asking =
+            asking || self.replicas.keys().any(|id| self.awaited(id, now, self.late).next().is_some());
         let lost = self.spawns.values().any(|it| it.course != Course::Gone);
         let settled = machine.is_settled();
         rule!(
@@ -62,7 +83,7 @@ impl Model {
         id: &ReplicaId,
         state: State,
         service: &Service,
-        processes: &FakeProcesses,
+        live: &dyn Fn(&ReplicaId) -> usize,
         has_deadline: bool,
         now: Moment,
     ) -> Result<(), Broken> {
@@ -73,7 +94,11 @@ impl Model {
             "{id}: {state}, {:?}",
             replica.state
         );
-        let live = processes.live(id);
+        // What was left behind by a replica that a change has taken away is nobody's.
+        let orphans = self.spawns.iter().filter(|(spawn, it)| {
+            it.replica == *id && it.course != Course::Gone && Some(**spawn) != replica.spawn && it.lost
+        });
+        let live = live(id).saturating_sub(orphans.count());
         rule!(live <= 1, "never more live replicas than wanted", "{id}: {live} trees");
         let spawn = replica.spawn.filter(|spawn| self.spawns[spawn].course != Course::Gone);
         let lost = spawn.is_some_and(|spawn| self.is_lost(spawn, now));
@@ -82,26 +107,37 @@ impl Model {
             "nothing runs after the end of a stop",
             "{id} is {state}"
         );
-        let wanted = self.up.contains(&service.name);
+        let wanted = self.up.contains(&service.name) && !self.is_retired(id);
         match (spawn.map(|spawn| &self.spawns[&spawn]), lost) {
             (Some(it), false) => self.check_tree(id, state, service, it, now)?,
             (None, _) | (Some(_), true) => {
                 let fits = match state {
                     State::Waiting | State::Backoff => wanted,
-                    State::Stopping => lost,
+                    State::Stopping => lost || self.awaited(id, now, self.late).next().is_some(),
                     State::Stopped | State::Completed | State::Failed => true,
-                    State::Starting | State::Ready | State::Unready => false,
+                    // Its before_start runs; one that is to stop may have to wait for its turn.
+                    State::Starting => {
+                        let mut runs = self.awaited(id, now, self.late);
+                        runs.any(|run| run.purpose == Purpose::BeforeStart && run.ended_at.is_none())
+                            && (wanted || self.ends_before(&service.name).is_some())
+                    }
+                    State::Ready | State::Unready => false,
                 };
                 rule!(fits, "a state is what was observed", "{id} is {state}, and has no tree");
             }
         }
-        let waits = spawn.is_none() && wanted && (state == State::Waiting || replica.watches_gates);
+        let overdue = replica.retry_at.filter(|at| state == State::Failed && now > *at + self.late);
+        rule!(overdue.is_none(), "a service that gave up is tried again in time", "{id}: {overdue:?}");
+        let waits = spawn.is_none()
+            && wanted
+            && (state == State::Waiting || replica.watches_gates)
+            && self.awaited(id, now, self.late).next().is_none();
         if waits && gates(service).all(|(needed, is)| self.holds(needed, is)) {
             let mut outside =
                 (0..service.needs.len()).filter(|need| matches!(service.needs[*need].gate, Gate::Outside(_)));
             let asked = outside.clone().any(|need| {
-                let check = self.last_check.get(&(service.name.clone(), need));
-                check.is_some_and(|check| self.checks[check].passed.is_none())
+                let mut checks = self.checks.values().rev();
+                checks.any(|it| it.service == service.name && it.need == need && it.passed.is_none())
             });
             rule!(
                 outside.next().is_some() && (asked || has_deadline),
@@ -121,7 +157,7 @@ impl Model {
         it: &Spawn,
         now: Moment,
     ) -> Result<(), Broken> {
-        let wanted = self.up.contains(&service.name);
+        let wanted = self.up.contains(&service.name) && !self.is_retired(id);
         let expected = match it.course {
             Course::Running { .. } if !it.is_asked() => it.expected_state(service),
             Course::Launching if state == State::Starting => State::Starting,
@@ -136,6 +172,7 @@ impl Model {
                 "what is to stop is asked in its turn",
                 "{id} runs, and nothing holds it"
             );
+            self.check_kept_gates(id, service, it)?;
             let lost_liveness = it.is_not_alive(service);
             rule!(!lost_liveness, "a lost liveness ends the program", "{id}");
             if let Some(probe) = probe(service, ProbeKind::Startup).filter(|_| !it.has_started(service)) {
@@ -145,10 +182,10 @@ impl Model {
                 rule!(now <= bound, "a startup ends in time", "{id} should have been up at {bound:?}");
             }
         }
-        let grace_end = it.signalled_at.map(|moment| moment + service.stop.grace);
+        let grace_end = it.kill_by;
         let budget_end = self.end.map(|end| end.budget_end);
         let kill_by = match (grace_end, budget_end) {
-            (Some(grace), Some(budget)) => Some(grace.min(budget.max(it.signalled_at.unwrap_or(budget)))),
+            (Some(grace), Some(budget)) => Some(grace.min(budget.max(it.asked_at.unwrap_or(budget)))),
             (Some(moment), None) | (None, Some(moment)) => Some(moment),
             (None, None) => None,
         };

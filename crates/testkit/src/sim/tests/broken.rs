@@ -8,15 +8,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_config::{Condition, Gate, Stack};
-use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, Reason, Record, StackMachine};
-use mainstay_types::{Moment, ProbeKind, ReplicaId, SpawnId, State};
+use mainstay_config::{Condition, Gate, Lose, Stack, StackDiff};
+use mainstay_lifecycle::{
+    Command, Effect, Event, GateCheckId, Purpose, Reason, Record, StackMachine, TaskId,
+};
+use mainstay_types::{Moment, ProbeKind, ReplicaId, SpawnId, State, StopSignal};
 
 use super::super::{Options, Subject, run_with};
 
 /// What is wrong with a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     // It works from another file than the model.
     NoLimit,
     LowerLimit,
@@ -30,7 +32,26 @@ pub(super) enum Fault {
     PatientStartup,
     EagerReadiness,
     StartsAll,
+    NoRetry,
+    NoBeforeStart,
+    NoAfterReady,
+    NoAfterExit,
+    HastySteps,
+    IgnoresLoss,
     // It does something else than it decided.
+    OtherSignal,
+    OtherReloadSignal,
+    OtherCommand,
+    NoTime,
+    DropEndRun,
+    EndRunTwice,
+    BeforeStopTwice,
+    StopCommandTwice,
+    StepAfterKill,
+    LateAfterExit,
+    LaunchBeforeClosed,
+    AppliedAtOnce,
+    RollTwo,
     DropLaunch,
     DoubleLaunch,
     ReuseSpawn,
@@ -50,6 +71,10 @@ pub(super) enum Fault {
     IgnoreStop,
     ActWhenSettled,
     // It tells something else than is so.
+    DropTold,
+    BlamesChange,
+    BlamesRoll,
+    OtherNames,
     BreakChain,
     WrongPhase,
     StoppedTooEarly,
@@ -61,7 +86,7 @@ pub(super) enum Fault {
     OtherStates,
 }
 
-const FAULTS: [(Fault, &str); 39] = [
+pub(crate) const FAULTS: [(Fault, &str); 62] = [
     (Fault::NoLimit, "restarts never exceed the limit"),
     (Fault::LowerLimit, "it gives up only at the limit"),
     (Fault::NoServiceGates, "no start before its gates hold"),
@@ -100,6 +125,29 @@ const FAULTS: [(Fault, &str); 39] = [
     (Fault::NeverOver, "over is told truthfully"),
     (Fault::AlwaysSettled, "settled is told truthfully"),
     (Fault::NeverSettled, "settled is told truthfully"),
+    (Fault::NoRetry, "a service that gave up is tried again in time"),
+    (Fault::NoBeforeStart, "before_start is done before each launch"),
+    (Fault::NoAfterReady, "after_ready runs once, when it is ready"),
+    (Fault::NoAfterExit, "after_exit runs once, when the tree is gone"),
+    (Fault::HastySteps, "a step has its time"),
+    (Fault::IgnoresLoss, "a lost gate stops its service"),
+    (Fault::OtherSignal, "steps of a stop come in their order"),
+    (Fault::OtherReloadSignal, "a reload asks what runs, as the file says"),
+    (Fault::OtherCommand, "what runs is what the file says"),
+    (Fault::NoTime, "a command has time"),
+    (Fault::DropEndRun, "a run ends with what it is for"),
+    (Fault::EndRunTwice, "only what runs is ended, once"),
+    (Fault::BeforeStopTwice, "before_stop comes before every step"),
+    (Fault::StopCommandTwice, "one command of a stop runs at a time"),
+    (Fault::StepAfterKill, "no step follows the kill"),
+    (Fault::LateAfterExit, "no after_exit out of time"),
+    (Fault::LaunchBeforeClosed, "after_exit comes before everything else"),
+    (Fault::AppliedAtOnce, "a change counts when what it takes away has ended"),
+    (Fault::RollTwo, "a rolling restart takes one replica at a time"),
+    (Fault::DropTold, "each run is told once, when it has ended"),
+    (Fault::BlamesChange, "a change leaves alone what it does not change"),
+    (Fault::BlamesRoll, "nothing rolls without a reload"),
+    (Fault::OtherNames, "the services are those of the file"),
     (Fault::OtherStates, "the view is the last record"),
 ];
 
@@ -125,7 +173,14 @@ fn every_broken_rule_is_noticed() {
 #[test]
 fn every_rule_has_a_machine_that_breaks_it() {
     // In the model's text a rule is the first literal after the macro's name.
-    let source = [include_str!("../model.rs"), include_str!("../model/standing.rs")].concat();
+    let source = [
+        include_str!("../model.rs"),
+        include_str!("../model/standing.rs"),
+        include_str!("../model/launch.rs"),
+        include_str!("../model/runs.rs"),
+        include_str!("../model/change.rs"),
+    ]
+    .concat();
     let rules = source.split("rule!(").skip(1).filter_map(|call| {
         let literal = call.split('"').nth(1)?;
         (!literal.is_empty()).then_some(literal)
@@ -138,18 +193,20 @@ fn every_rule_has_a_machine_that_breaks_it() {
 }
 
 /// The machine with one fault.
-pub(super) struct Broken {
+#[derive(Clone, Debug)]
+pub(crate) struct Broken {
     fault: Fault,
     machine: StackMachine,
     stack: Arc<Stack>,
+    next_stack: Option<Arc<Stack>>,
     now: Moment,
     ending: bool,
 }
 
 impl Broken {
-    pub(super) fn new(fault: Fault, stack: Arc<Stack>, seed: u64) -> Self {
+    pub(crate) fn new(fault: Fault, stack: Arc<Stack>, seed: u64) -> Self {
         let machine = StackMachine::new(Arc::new(misread(fault, &stack)), seed);
-        Self { fault, machine, stack, now: Moment::START, ending: false }
+        Self { fault, machine, stack, next_stack: None, now: Moment::START, ending: false }
     }
 
     fn replicas(&self) -> impl Iterator<Item = (ReplicaId, State)> {
@@ -168,7 +225,7 @@ impl Broken {
                 vec![Effect::Launch { replica: replica.clone(), spawn: far(spawn) }]
             }
             (Fault::SignalBeforeLaunch, Effect::Launch { spawn, .. }) => {
-                vec![Effect::Signal { spawn: *spawn, signal: mainstay_types::StopSignal::Term }]
+                vec![Effect::Signal { spawn: *spawn, signal: StopSignal::Term }]
             }
             (Fault::ProbeTwice, Effect::Probe { .. }) => vec![effect.clone()],
             (Fault::ProbeStopping, Effect::Signal { spawn, .. }) => {
@@ -187,6 +244,53 @@ impl Broken {
             (Fault::StoppedTooEarly, Effect::Record(Record::State { replica, to: State::Stopping, .. })) => {
                 vec![state_record(replica, State::Stopping, State::Stopped)]
             }
+            (
+                Fault::EndRunTwice
+                | Fault::BeforeStopTwice
+                | Fault::StopCommandTwice
+                | Fault::StepAfterKill
+                | Fault::LaunchBeforeClosed
+                | Fault::RollTwo,
+                effect,
+            ) => self.afterthoughts_about_runs(effect),
+            _ => vec![],
+        }
+    }
+
+    fn afterthoughts_about_runs(&self, effect: &Effect) -> Vec<Effect> {
+        match (self.fault, effect) {
+            (Fault::EndRunTwice, Effect::EndRun { .. }) => vec![effect.clone()],
+            (Fault::BeforeStopTwice, Effect::Run { purpose: Purpose::BeforeStop, .. })
+            | (Fault::StopCommandTwice, Effect::Run { purpose: Purpose::Stop, .. }) => {
+                let mut again = effect.clone();
+                if let Effect::Run { task, .. } = &mut again {
+                    *task = TaskId(task.0 + 1_000_000);
+                }
+                vec![again]
+            }
+            (Fault::StepAfterKill, Effect::Kill { spawn }) => {
+                vec![Effect::Signal { spawn: *spawn, signal: StopSignal::Term }]
+            }
+            (Fault::LaunchBeforeClosed, Effect::Run { replica, purpose: Purpose::AfterExit, .. }) => {
+                let free = self.stack.service(replica.service.as_str()).is_some_and(|it| it.needs.is_empty());
+                let launch = Effect::Launch { replica: replica.clone(), spawn: SpawnId(u64::MAX) };
+                free.then_some(launch).into_iter().collect()
+            }
+            (
+                Fault::RollTwo,
+                Effect::Record(Record::State {
+                    replica,
+                    to: State::Stopping,
+                    reason: Reason::RollingRestart,
+                    ..
+                }),
+            ) => {
+                let other = ReplicaId { service: replica.service.clone(), index: replica.index + 1 };
+                let (from, to, reason) = (State::Ready, State::Stopping, Reason::RollingRestart);
+                let ready = self.replicas().any(|(id, state)| id == other && state == from);
+                let record = Effect::Record(Record::State { replica: other, from, to, reason });
+                ready.then_some(record).into_iter().collect()
+            }
             _ => vec![],
         }
     }
@@ -204,7 +308,7 @@ impl Broken {
                 vec![Effect::Launch { replica: first(name), spawn: SpawnId(u64::MAX) }]
             }
             (Fault::CheckUnwanted, Event::Command(Command::Stop(name))) => {
-                let needs = &self.stack.service(name.as_str()).unwrap().needs;
+                let needs = self.stack.service(name.as_str()).map_or(&[][..], |it| &it.needs);
                 let outside = needs.iter().position(|need| matches!(need.gate, Gate::Outside(_)));
                 let ask = |need| Effect::CheckGate { service: name.clone(), need, check };
                 outside.map(ask).into_iter().collect()
@@ -217,6 +321,23 @@ impl Broken {
                 .filter(|(_, state)| *state == State::Ready)
                 .map(|(replica, _)| state_record(&replica, State::Ready, State::Stopping))
                 .collect(),
+            (Fault::LateAfterExit, Event::Command(Command::KillStack)) => {
+                let runs = self.stack.services.iter().filter_map(|service| {
+                    let hook = service.hooks.after_exit.clone()?;
+                    Some(Effect::Run {
+                        task: TaskId(u64::MAX),
+                        replica: first(&service.name),
+                        purpose: Purpose::AfterExit,
+                        command: hook.command,
+                        timeout: hook.timeout,
+                        facts: vec![],
+                    })
+                });
+                runs.take(1).collect()
+            }
+            (Fault::AppliedAtOnce, Event::Apply(_)) if self.next_stack.is_some() => {
+                vec![Effect::Record(Record::Applied { diff: StackDiff::default() })]
+            }
             (Fault::ActWhenSettled, event) if was_settled && !matches!(event, Event::Command(_)) => {
                 vec![Effect::Launch {
                     replica: first(&self.stack.services[0].name),
@@ -233,6 +354,8 @@ impl Broken {
             (Fault::DropLaunch, Effect::Launch { .. })
                 | (Fault::DropSignal, Effect::Signal { .. })
                 | (Fault::DropKill, Effect::Kill { .. })
+                | (Fault::DropEndRun, Effect::EndRun { .. })
+                | (Fault::DropTold, Effect::Record(Record::Run { .. }))
         )
     }
 
@@ -241,10 +364,20 @@ impl Broken {
             (Fault::ReuseSpawn, Effect::Launch { spawn, .. }) => *spawn = SpawnId(1),
             (Fault::CheckService, Effect::CheckGate { need, .. }) => *need = usize::MAX,
             (Fault::StartupAgain, Effect::Probe { replica, kind, .. }) => {
-                let service = self.stack.service(replica.service.as_str()).unwrap();
-                if service.startup.is_some() {
+                let service = self.stack.service(replica.service.as_str());
+                if service.is_some_and(|it| it.startup.is_some()) {
                     *kind = ProbeKind::Startup;
                 }
+            }
+            (Fault::OtherSignal, Effect::Signal { signal, .. }) => *signal = StopSignal::Usr1,
+            (Fault::OtherReloadSignal, Effect::SignalMain { signal, .. }) => *signal = StopSignal::Usr1,
+            (Fault::OtherCommand, Effect::Run { command, .. }) => command.program.push('x'),
+            (Fault::NoTime, Effect::Run { purpose: Purpose::Stop, timeout, .. }) => *timeout = Duration::ZERO,
+            (Fault::BlamesChange, Effect::Record(Record::State { to: State::Stopping, reason, .. })) => {
+                *reason = Reason::ConfigChanged;
+            }
+            (Fault::BlamesRoll, Effect::Record(Record::State { to: State::Stopping, reason, .. })) => {
+                *reason = Reason::RollingRestart;
             }
             (Fault::BreakChain, Effect::Record(Record::State { from, to: State::Stopping, .. })) => {
                 *from = State::Waiting;
@@ -262,9 +395,21 @@ impl Subject for Broken {
             return vec![];
         }
         let was_settled = self.machine.is_settled();
-        let effects = self.machine.handle(event.clone(), now);
+        let misread_event = match &event {
+            Event::Apply(stack) if !self.ending => {
+                self.next_stack = Some(stack.clone());
+                Event::Apply(Arc::new(misread(self.fault, stack)))
+            }
+            _ => event.clone(),
+        };
+        let effects = self.machine.handle(misread_event, now);
         let mut changed = Vec::new();
         for mut effect in effects {
+            if matches!(effect, Effect::Record(Record::Applied { .. }))
+                && let Some(stack) = self.next_stack.take()
+            {
+                self.stack = stack;
+            }
             self.alter(&mut effect);
             let more = self.afterthoughts(&effect);
             if self.keeps(&effect) {
@@ -297,6 +442,14 @@ impl Subject for Broken {
             Fault::NeverSettled => false,
             _ => self.machine.is_settled(),
         }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names = Subject::names(&self.machine);
+        if self.fault == Fault::OtherNames {
+            names.pop();
+        }
+        names
     }
 
     fn states(&self, service: &str) -> Vec<State> {
@@ -339,6 +492,14 @@ fn misread(fault: Fault, stack: &Stack) -> Stack {
             }
             Fault::OneReplicaMore => service.replicas += 1,
             Fault::LongerGrace => service.stop.grace += Duration::from_secs(600),
+            Fault::NoRetry => service.restart.give_up.iter_mut().for_each(|limit| limit.retry_after = None),
+            Fault::NoBeforeStart => service.hooks.before_start = None,
+            Fault::NoAfterReady => service.hooks.after_ready = None,
+            Fault::NoAfterExit => service.hooks.after_exit = None,
+            Fault::HastySteps => {
+                service.stop.steps.iter_mut().for_each(|step| step.wait = Some(Duration::ZERO));
+            }
+            Fault::IgnoresLoss => service.needs.iter_mut().for_each(|need| need.lose = Lose::Ignore),
             Fault::NoBackoff => service.restart.backoff.first = Duration::ZERO,
             Fault::PatientLiveness => {
                 service.liveness.iter_mut().for_each(|probe| probe.failure_threshold *= 10);
