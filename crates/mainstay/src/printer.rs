@@ -265,6 +265,11 @@ impl Page {
                 self.seen_of(event).spawned = Some(event.at);
                 verbose.then(|| paint(DIM, &format!("started, pid {}", event.pid.unwrap_or(0))))
             }
+            // What keeps a service waiting is told whenever it changes.
+            EventKind::Gate if event.passed == Some(false) && self.detail != Detail::Quiet => {
+                let (gate, answer) = (event.gate.as_deref()?, event.answer.as_deref()?);
+                Some(paint(DIM, &format!("{gate}: {answer}")))
+            }
             EventKind::Probe | EventKind::Gate => verbose.then(|| paint(DIM, reason)),
             EventKind::Exited | EventKind::Command => verbose.then(|| paint(DIM, reason)),
             // That it gave up has just been told as its state.
