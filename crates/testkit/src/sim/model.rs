@@ -47,6 +47,10 @@ struct Replica {
     /// It gave up, and is tried again then.
     retry_at: Option<Moment>,
     backoff_until: Option<Moment>,
+    /// Its gates have changed since its start began.
+    has_other_gates: bool,
+    /// Its start has just begun before this wait was over.
+    hurries: Option<Moment>,
     /// It failed because its gates stayed shut.
     watches_gates: bool,
 }
@@ -204,7 +208,7 @@ impl Model {
                 if self.is_changing(name) => {}
             (Command::Start(name), None) => self.needed(name, &mut touched),
             (Command::Restart(name), None) => {
-                self.rolls.remove(name);
+                self.end_roll(name);
                 let its = self.spawns.values_mut().filter(|it| it.replica.service == *name);
                 its.for_each(|it| it.forgiven = true);
                 let its = self.replicas.iter_mut().filter(|(id, _)| id.service == *name);
@@ -374,8 +378,19 @@ impl Model {
             None => rule!(from == to, "states chain", "the first record of {id} is {from} -> {to}"),
             Some(state) => {
                 rule!(*from == state, "states chain", "{id} is {state}, the record says {from} -> {to}");
-                rule!(may_follow(*from, *to), "phases follow the contract", "{id}: {from} -> {to}");
+                rule!(may_follow(*from, *to, reason), "phases follow the contract", "{id}: {from} -> {to}");
             }
+        }
+        let hurries = replica.hurries.take();
+        if *reason == Reason::RollingRestart && self.rolls.contains(&id.service) {
+            // Its turn of a reload does not wait.
+            (replica.retry_at, replica.backoff_until) = (None, None);
+        } else {
+            rule!(
+                hurries.is_none(),
+                "no restart before its wait is over",
+                "{id} ({reason}), until {hurries:?}"
+            );
         }
         if from != to && *from == State::Failed && *to != State::Stopped {
             let early = replica.retry_at.filter(|at| *at > now);
@@ -384,7 +399,7 @@ impl Model {
         if *to != State::Failed {
             replica.retry_at = None;
         }
-        Self::follow_roll(replica, *to);
+        Self::follow_roll(replica, *to, reason);
         replica.state = Some(*to);
         replica.watches_gates = matches!(reason, Reason::GateTimedOut { .. });
         if let Reason::Restarting { wait, .. } = reason {
@@ -410,10 +425,7 @@ impl Model {
                 it.lost = true;
                 let lost = it.killed_at.is_some_and(|killed_at| now.since(killed_at) >= KILL_WAIT);
                 rule!(
-                    lost && matches!(
-                        reason,
-                        Reason::LeftBehind | Reason::GateTimedOut { .. } | Reason::Retired
-                    ) || from == to,
+                    lost && matches!(reason, Reason::LeftBehind | Reason::GateTimedOut { .. }) || from == to,
                     "nothing runs after the end of a stop",
                     "{id} is {to} ({reason}), its tree is {it:?}"
                 );
@@ -508,7 +520,7 @@ fn gates(service: &Service) -> impl Iterator<Item = (&ServiceName, Condition)> {
 }
 
 /// The contract's phases: forward, a restart begins anew; and within a phase what the states mean.
-fn may_follow(from: State, to: State) -> bool {
+fn may_follow(from: State, to: State, reason: &Reason) -> bool {
     use State::{Backoff, Completed, Failed, Ready, Starting, Stopped, Stopping, Unready, Waiting};
     let begins_anew = matches!(to, Waiting | Starting | Backoff);
     match from {
@@ -518,6 +530,8 @@ fn may_follow(from: State, to: State) -> bool {
         Starting => to != Unready,
         Ready | Unready => true,
         Stopping => begins_anew || matches!(to, Stopped | Completed | Failed),
+        // The work that was done was another's.
+        Completed if to == Stopped => *reason == Reason::ConfigChanged,
         Stopped | Completed => matches!(to, Waiting | Starting),
         // Gates that open late, and trees that end late, make something of it yet.
         Failed => begins_anew || matches!(to, Stopped | Completed),

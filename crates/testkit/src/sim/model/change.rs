@@ -84,7 +84,11 @@ impl Model {
         for service in &change.stack.services {
             for index in 0..service.replicas {
                 let id = ReplicaId { service: service.name.clone(), index };
-                self.replicas.entry(id).or_insert_with(|| Replica {
+                // A tree that was left behind under its name is its own again.
+                let its = |it: &Spawn| it.replica == id && it.course != Course::Gone;
+                let spawn = self.spawns.iter().rfind(|(_, it)| its(it)).map(|(spawn, _)| *spawn);
+                self.replicas.entry(id.clone()).or_insert_with(|| Replica {
+                    spawn,
                     joining: relied_on.contains(&service.name),
                     ..Replica::default()
                 });
@@ -105,6 +109,7 @@ impl Model {
             }
         }
         for (id, replica) in self.replicas.iter_mut().filter(|(id, _)| differs(&id.service)) {
+            replica.has_other_gates |= needs(&old, &id.service) != needs(&change.stack, &id.service);
             let restart = |stack: &Stack| stack.service(id.service.as_str()).map(|it| it.restart.clone());
             if restart(&old) != restart(&change.stack) {
                 // They were within the limit of their time.
@@ -146,12 +151,16 @@ impl Model {
     }
 
     /// How far a rolling restart has come with this replica.
-    pub(super) fn follow_roll(replica: &mut Replica, to: State) {
+    pub(super) fn follow_roll(replica: &mut Replica, to: State, reason: &Reason) {
         match to {
-            State::Ready | State::Completed | State::Backoff | State::Failed | State::Stopped => {
-                replica.rolling = false;
-            }
-            State::Waiting | State::Starting | State::Unready | State::Stopping => {}
+            State::Ready | State::Completed => replica.rolling = false,
+            State::Waiting
+            | State::Starting
+            | State::Unready
+            | State::Backoff
+            | State::Stopping
+            | State::Failed
+            | State::Stopped => replica.rolling &= *reason != Reason::Retired,
         }
         replica.joining &= matches!(to, State::Waiting | State::Starting);
     }
@@ -159,10 +168,14 @@ impl Model {
     pub(super) fn take_reload(&mut self, name: &ServiceName) {
         if self.up.contains(name) && self.config(name).reload == ReloadPolicy::Rolling {
             self.rolls.insert(name.clone());
-            // A newer reload takes the older one's place: what that has down is not of its making.
-            let its = self.replicas.iter_mut().filter(|(id, _)| id.service == *name);
-            its.for_each(|(_, replica)| replica.rolling = false);
         }
+    }
+
+    /// A command about the whole service: what is down is so for it, and for no reload any more.
+    pub(super) fn end_roll(&mut self, name: &ServiceName) {
+        self.rolls.remove(name);
+        let its = self.replicas.iter_mut().filter(|(id, _)| id.service == *name);
+        its.for_each(|(_, replica)| replica.rolling = false);
     }
 
     pub(super) fn take_signal_main(&mut self, spawn: SpawnId, signal: StopSignal) -> Result<(), Broken> {
@@ -252,7 +265,7 @@ impl Model {
     /// Those that go down with this one.
     pub(super) fn stop(&mut self, name: &ServiceName) {
         self.up.remove(name);
-        self.rolls.remove(name);
+        self.end_roll(name);
         self.forget_gates(name);
         if let Some(change) = &mut self.change {
             change.again.remove(name);

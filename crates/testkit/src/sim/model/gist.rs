@@ -39,6 +39,7 @@ struct ReplicaGist {
     retry_at: Option<Moment>,
     backoff_until: Option<Moment>,
     watches_gates: bool,
+    has_other_gates: bool,
     /// The last run of each purpose.
     runs: BTreeMap<Purpose, (TaskId, Moment, Option<Moment>, Option<bool>)>,
 }
@@ -93,6 +94,7 @@ impl Model {
                 retry_at: replica.retry_at,
                 backoff_until: replica.backoff_until,
                 watches_gates: replica.watches_gates,
+                has_other_gates: replica.has_other_gates && replica.state == Some(State::Starting),
                 runs: self
                     .runs
                     .iter()

@@ -94,11 +94,7 @@ impl Model {
             "{id}: {state}, {:?}",
             replica.state
         );
-        // What was left behind by a replica that a change has taken away is nobody's.
-        let orphans = self.spawns.iter().filter(|(spawn, it)| {
-            it.replica == *id && it.course != Course::Gone && Some(**spawn) != replica.spawn && it.lost
-        });
-        let live = live(id).saturating_sub(orphans.count());
+        let live = live(id);
         rule!(live <= 1, "never more live replicas than wanted", "{id}: {live} trees");
         let spawn = replica.spawn.filter(|spawn| self.spawns[spawn].course != Course::Gone);
         let lost = spawn.is_some_and(|spawn| self.is_lost(spawn, now));
