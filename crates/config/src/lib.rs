@@ -1,7 +1,7 @@
 //! The one schema of `mainstay.toml`: text in, a validated [`Stack`] out.
 //!
-//! Role: declares every key once; reads, checks and resolves the file; JSON Schema and the reference page come from
-//! the same declaration. May use: `types`. May be used by: `lifecycle`, `host`, `mainstay`, `xtask`.
+//! Role: declares every key once; reads, checks and resolves the file; says what differs between two versions of it and
+//! what that asks for; JSON Schema and the reference page come from the same declaration. May use: `types`. May be used by: `lifecycle`, `host`, `mainstay`, `xtask`.
 //! Opens nothing and looks nothing up: the text and the environment are arguments.
 //!
 //! ```text

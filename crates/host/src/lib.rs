@@ -7,12 +7,32 @@
 //!
 //! | who | does | is told by | ends |
 //! |---|---|---|---|
-//! | the loop ([`Host::run`]) | owns the state, performs effects | process news, messages, deadlines | when the stack is over |
+//! | the loop ([`Host::run`]) | owns the state, performs effects | process news, messages, sayings, deadlines | when the stack is over |
 //! | publisher (task) | turns records into events: record, followers, terminal | a channel from the loop | told to close |
 //! | API (task, one a connection) | asks the loop, reads record and logs | the control socket | with the runtime |
 //! | one task a probe or gate check under way | performs it, answers once | – | with its answer or time limit |
+//! | one task a start with a `notify` probe | hands on what the program says, at most `QUEUED` untaken | its notify socket | when the start's tree is gone |
+//! | one task a start with a `notify_fd` | waits for the line break, tells once | its pipe | with that, or with the tree |
+//! | one task a command's output, one its time limit | keeps the end of it; tells that time is up | its pipes; the clock | with the command |
 //! | `events` (thread) | writes and reads SQLite | a queue of at most `MAX_QUEUED` | told to close |
-//! | `logs` (thread) | captures output | pipes, a channel from the loop | told to close |
+//! | `logs` (thread) | captures output; `log` probes look at each line there | pipes, a channel from the loop | told to close |
+//! | blocking calls (threads of the runtime, at most 4) | read the stack's file, logs and `/proc` for the API; look names up and prove passwords for checks | a request | with the answer |
+//!
+//! What the host is made of:
+//!
+//! | module | holds |
+//! |---|---|
+//! | `host` | the loop itself |
+//! | `perform` | one effect after the other: a request to `os`, a task, or a line of the record |
+//! | `launch_spec` | from a declaration to the one request that starts its program |
+//! | `preflight` | what `check` and a reload look at before anything is started |
+//! | `sockets` | the sockets of `listen`, open from the first start of a service on |
+//! | `said` | who listens to which start by sd_notify and readiness descriptors, and who is believed |
+//! | `log_watch` | which lines of output somebody waits for |
+//! | `runner` | commands of probes, hooks, stops and reloads |
+//! | `reload`, `plan` | a changed file: read, validated, compared; the difference in words |
+//! | `shared_stack` | the stack that counts now, for those who answer without asking the loop |
+//! | `waiters` | who waits for the outcome of a command |
 
 mod control;
 mod error;

@@ -1,15 +1,17 @@
 //! One probe of one running program: when to ask next, and what the answers in a row amount to.
 //!
 //! Thresholds are Kubernetes': so many answers in a row make a verdict. While the program is not ready yet, startup
-//! and readiness are asked more often than `period`, first after [`EARLY`] and then at doubling distances, so that a
-//! fast program is known to be ready fast (Kubernetes allows a kubelet to do the same for readiness:
+//! and readiness are asked more often than `period`: at the launch, again after [`EARLY`], and then at doubling
+//! distances, so that a fast program is known to be ready fast (Kubernetes allows a kubelet to do the same for readiness:
 //! <https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/>). Because early checks
 //! come faster than the file says, failures before the first pass are counted by time: the verdict is bad only when
 //! `initial_delay + failure_threshold * period` have passed since the launch, as if asked once a period.
 //!
 //! A probe that goes by what the program says (`log`, `notify`, a readiness descriptor) is never asked. Startup has the
 //! same budget to say so, readiness has no limit, and a `notify` liveness is a watchdog: heard again and again, each
-//! time within `failure_threshold * period` or the interval the program has set itself.
+//! time within `failure_threshold * period` or the interval the program has set itself. It counts from the launch; with a
+//! startup probe from when that has passed; and where readiness goes by what the program says too, from the first time it
+//! says either (systemd starts its watchdog when the start is done, systemd.service(5), `WatchdogSec=`).
 
 use std::time::Duration;
 
@@ -206,12 +208,29 @@ impl Track {
         self.decide_failed()
     }
 
-    /// The program sets its own watchdog interval, counted from here; zero turns the watchdog off.
+    /// A watchdog does not count before the start is done.
+    pub(crate) fn hold(&mut self) {
+        if let (Asking::Told { until, interval: Some(_), .. }, None) = (&mut self.asking, self.verdict) {
+            *until = None;
+        }
+    }
+
+    /// The start is done: one that was held counts from here.
+    pub(crate) fn let_count(&mut self, now: Moment) {
+        if let (Asking::Told { since, until: until @ None, interval: Some(interval) }, None) =
+            (&mut self.asking, self.verdict)
+        {
+            (*since, *until) = (now, Some(now + *interval));
+        }
+    }
+
+    /// The program sets its own watchdog interval, counted from here unless it is held; zero turns the watchdog off.
     pub(crate) fn set_interval(&mut self, wanted: Duration, now: Moment) {
         let Asking::Told { since, until, interval } = &mut self.asking else { return };
+        let is_held = until.is_none() && interval.is_some() && self.verdict.is_none();
         *interval = Some(wanted).filter(|wanted| !wanted.is_zero());
         *since = now;
-        *until = interval.map(|interval| now + interval);
+        *until = interval.filter(|_| !is_held).map(|interval| now + interval);
     }
 
     /// A start-up takes until then at least.

@@ -390,6 +390,19 @@ impl Running {
         Some(Reason::Awaits { kind: track.kind, what: track.awaited()? })
     }
 
+    /// A watchdog counts once the program has said that it is ready, where it is to say that.
+    pub(crate) fn pace_watchdog(&mut self, now: Moment) {
+        let is_awaited = |track: &Track| track.kind == ProbeKind::Readiness && track.awaited().is_some();
+        let waits = self.tracks.iter().any(is_awaited);
+        for track in self.tracks.iter_mut().filter(|track| track.kind == ProbeKind::Liveness) {
+            if waits {
+                track.hold();
+            } else {
+                track.let_count(now);
+            }
+        }
+    }
+
     pub(crate) fn startup_holds_back(&self) -> bool {
         self.tracks.iter().any(|track| track.kind == ProbeKind::Startup && track.verdict != Some(true))
     }

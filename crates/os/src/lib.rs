@@ -1,4 +1,5 @@
-//! The operating system: process trees, the launcher, control sockets, facts about processes.
+//! The operating system: process trees and their limits, the launcher, sockets for control and for services, what programs
+//! say by sd_notify, facts about processes.
 //!
 //! Role: the only crate with `unsafe` code and platform `cfg`. May use: `types`. May be used by: `api`, `host`,
 //! `mainstay`, `testkit`.

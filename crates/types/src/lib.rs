@@ -1,6 +1,7 @@
 //! The words every crate shares.
 //!
-//! Role: names, states, exits, durations and sizes as types, each parsed once at the edge and printed one way.
+//! Role: names, states, exits, durations, sizes, addresses, what a probe asks and is answered, what a program says of itself:
+//! as types, each parsed once at the edge and printed one way.
 //! May use: nothing of mainstay. May be used by: every crate.
 //! Nothing here reads a clock, a file or the environment.
 

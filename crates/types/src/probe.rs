@@ -462,6 +462,9 @@ pub enum ProbeFailure {
         /// The last line of its output, at most 200 bytes; empty when it wrote none.
         last_line: String,
     },
+    /// The command was still there when its time was up, and nobody had asked it for an answer.
+    #[error("did not end within {}", format_duration(*.0))]
+    DidNotEnd(Duration),
     /// The command could not be started.
     #[error("{0}")]
     NotStarted(String),

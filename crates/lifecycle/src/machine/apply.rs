@@ -317,7 +317,7 @@ impl StackMachine {
             let Some(before) = before else { continue };
             if before.needs != service.needs {
                 self.end_wait(place);
-                self.renew_keeping(place);
+                self.renew_keeping(place, &before.needs);
             }
             let same = |kind| probe_of(before, kind) == probe_of(service, kind);
             if !ProbeKind::ALL.into_iter().all(same) {
@@ -373,6 +373,7 @@ impl StackMachine {
                 }
             }
         }
+        running.pace_watchdog(now);
         let readiness = running.tracks.iter().find(|track| track.kind == ProbeKind::Readiness);
         let ready = !running.startup_holds_back()
             && readiness.map_or(service.kind == Kind::LongRunning, |track| track.verdict == Some(true));

@@ -26,7 +26,9 @@
 use std::time::Duration;
 
 use mainstay_config::Hook;
-use mainstay_types::{CommandLine, Exit, LaunchFailure, LaunchStep, Moment, ProbeOutcome, ReplicaId};
+use mainstay_types::{
+    CommandLine, Exit, LaunchFailure, LaunchStep, Moment, ProbeFailure, ProbeOutcome, ReplicaId,
+};
 
 use super::{At, Course, KILL_WAIT, StackMachine, replica_id};
 use crate::replica::{Actual, Closing, Ending, Running, Stage, Stopping, Then};
@@ -132,6 +134,13 @@ impl StackMachine {
     pub(super) fn on_run_ended(&mut self, task: TaskId, outcome: ProbeOutcome) {
         let Some(Task { replica, at, purpose, begun_at, .. }) = self.tasks.remove(&task) else { return };
         let took = self.now.since(begun_at);
+        let outcome = match outcome {
+            // It is to do its work, not to answer.
+            ProbeOutcome::Failed(ProbeFailure::TimedOut(limit)) => {
+                ProbeOutcome::Failed(ProbeFailure::DidNotEnd(limit))
+            }
+            ProbeOutcome::Passed(_) | ProbeOutcome::Failed(_) => outcome,
+        };
         self.out.push(Effect::Record(Record::Run { replica, purpose, outcome: outcome.clone(), took }));
         let Some(at) = at else { return };
         if purpose == Purpose::Reload {

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A start has passed all gates, so they are `Held`; one that came with a changed file is `NotYet`, and what never held
-//! cannot be lost. A service that stops for a lost gate waits like one that never ran: nothing is kept meanwhile.
+//! cannot be lost; one that the file had before is what it was. A service that stops for a lost gate waits like one that
+//! never ran: nothing is kept meanwhile.
 
 use mainstay_config::{Condition, Gate, Lose, Need};
 use mainstay_types::{Moment, ProbeOutcome, State};
@@ -96,12 +97,33 @@ impl StackMachine {
         self.enqueue(service);
     }
 
-    /// The gates are others from here on, while the service runs on.
-    pub(super) fn renew_keeping(&mut self, service: usize) {
+    /// The gates are others from here on, while the service runs on; `before` is what it needed so far. One that was
+    /// there before is what it was, with the check in flight and the failures so far.
+    pub(super) fn renew_keeping(&mut self, service: usize, before: &[Need]) {
+        let mut old =
+            self.slots[service].keeping.as_ref().map_or(Vec::new(), |keeping| keeping.gates.clone());
         self.end_keeping(service);
-        if self.graph.nodes[service].keeps && self.slots[service].runs() {
-            self.begin_keeping(service, &Standing::NotYet);
+        if !self.graph.nodes[service].keeps || !self.slots[service].runs() {
+            return;
         }
+        self.begin_keeping(service, &Standing::NotYet);
+        let now = self.now;
+        let needs = &self.stack.services[service].needs;
+        let Some(keeping) = &mut self.slots[service].keeping else { return };
+        for gate in &mut keeping.gates {
+            let need = &needs[gate.need];
+            let is_same = |old: &KeptGate| {
+                let old = &before[old.need];
+                (&old.gate, old.lose) == (&need.gate, need.lose)
+            };
+            if let Some(place) = old.iter().position(is_same) {
+                let was = old.swap_remove(place);
+                let due = was.due.map(|due| due.min(now + need.period));
+                *gate = KeptGate { need: gate.need, due, ..was };
+                self.kept_checks.extend(gate.check.map(|check| (check, service)));
+            }
+        }
+        self.reindex_keeping(service);
     }
 
     /// Answers to its checks are news of the past from here on.

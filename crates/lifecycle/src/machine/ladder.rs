@@ -7,7 +7,8 @@
 //!                             Killed
 //! ```
 //!
-//! The last step has the rest of the grace. A policy of commands alone gets a last step of SIGTERM: when they all have
+//! A step of a command is over, too, when its command has done its work and the main process has ended by then: what is
+//! left of the tree was not what it was for. The last step has the rest of the grace. A policy of commands alone gets a last step of SIGTERM: when they all have
 //! failed, nobody has asked the program to end, and it is to have the chance before the kill.
 
 use std::time::Duration;
@@ -145,9 +146,22 @@ impl StackMachine {
                 *task = None;
                 if failed.is_some() {
                     self.next_step(at, failed);
+                } else {
+                    self.end_command_step(at);
                 }
             }
             Stage::NotLaunched { .. } | Stage::Killed { .. } => {}
+        }
+    }
+
+    /// The command of a step has done its work, or the main process has ended: nothing more comes of it when both have.
+    pub(super) fn end_command_step(&mut self, at: At) {
+        let Actual::Stopping(stopping) = &self.replica(at).actual else { return };
+        let Stage::Asked { done, task: None, .. } = stopping.stage else { return };
+        let begun = done.checked_sub(1).and_then(|last| stopping.plan.steps.get(last));
+        let by_command = begun.is_some_and(|step| matches!(step.action, StopAction::Command(_)));
+        if by_command && stopping.exit.is_some() && done < stopping.plan.steps.len() {
+            self.next_step(at, None);
         }
     }
 

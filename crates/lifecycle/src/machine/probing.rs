@@ -258,6 +258,7 @@ impl StackMachine {
             ProbeKind::Readiness => !running.startup_holds_back(),
             ProbeKind::Liveness => false,
         };
+        running.pace_watchdog(now);
         let reason = Reason::ProbePassed { kind, answer };
         if ready {
             let mut running = running.clone();

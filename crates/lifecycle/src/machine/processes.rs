@@ -84,7 +84,7 @@ impl StackMachine {
         let at_once =
             service.startup.is_none() && service.readiness.is_none() && service.kind == Kind::LongRunning;
         let health = if at_once { Health::Ready } else { Health::Starting };
-        let running = Running {
+        let mut running = Running {
             spawn,
             pid,
             launched_at: now,
@@ -95,6 +95,7 @@ impl StackMachine {
             was_ready: false,
             after_ready: None,
         };
+        running.pace_watchdog(now);
         let reason = running.awaits().unwrap_or(Reason::Running);
         self.shift(at, Actual::Running(running), reason);
         self.tick_probes(at);
@@ -180,6 +181,8 @@ impl StackMachine {
                 self.record_exited(at, spawn, exit, ran, true);
                 if leftovers == 0 {
                     self.finish_stopping(at);
+                } else {
+                    self.end_command_step(at);
                 }
             }
             // A second report of the same exit, or one before its launch.

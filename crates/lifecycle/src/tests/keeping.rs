@@ -176,3 +176,33 @@ fn what_has_completed_is_never_lost() {
     assert_eq!(bench.command(Command::Start(name("job"))), ["launch job#3"]);
     assert_eq!(bench.state("web"), State::Ready);
 }
+
+#[test]
+fn a_gate_that_a_changed_file_leaves_as_it_was_keeps_its_standing() {
+    // The other gate comes before it, and a check is in flight, or none.
+    for in_flight in [true, false] {
+        let mut bench = outside(Lose::Stop);
+        for check in 2..4 {
+            bench.until(100 * (check - 1));
+            bench.gate(check, false);
+        }
+        let web = needs(service("web"), "db", Condition::Ready);
+        let db = Service { autostart: false, ..service("db") };
+        let web = keeps(needs_outside(web, None), Lose::Stop, 50);
+        if in_flight {
+            assert_eq!(bench.until(300), ["check web/0 @4"]);
+            assert_eq!(bench.apply(vec![web, db]), ["launch db#2"]);
+        } else {
+            assert_eq!(bench.apply(vec![web, db]), ["launch db#2"]);
+            assert_eq!(bench.until(250), ["check web/1 @4"], "after the new period");
+        }
+        assert_eq!(bench.gate(4, false), ["signal #1 SIGTERM"], "the third failure in a row");
+    }
+    // With another consequence it is another gate.
+    let mut bench = outside(Lose::Restart);
+    bench.apply(vec![keeps(needs_outside(service("web"), None), Lose::Stop, 100)]);
+    for check in 2..8 {
+        bench.until(100 * (check - 1));
+        assert_eq!(bench.gate(check, false), NOTHING, "it never held");
+    }
+}

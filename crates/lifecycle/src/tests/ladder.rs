@@ -225,3 +225,30 @@ fn a_step_without_a_wait_is_followed_at_once() {
     assert_eq!(stop, ["signal #1 SIGINT", "signal #1 SIGHUP", "signal #1 SIGTERM"]);
     assert_eq!(bench.until(1000), ["kill #1"]);
 }
+
+#[test]
+fn a_command_that_has_done_its_work_is_not_waited_with_once_the_main_process_has_ended() {
+    // Whichever comes first; and of commands alone it is the appended SIGTERM that follows.
+    for exits_first in [true, false] {
+        let mut bench = stopping(ladder(service("web"), 3000, &[("ask", None)]));
+        let mut effects = Vec::new();
+        for exits in [exits_first, !exits_first] {
+            assert_eq!(effects, NOTHING, "not before both");
+            effects = if exits { bench.exited_leaving(1, 0, 1) } else { bench.run_ended(1, true) };
+        }
+        assert_eq!(effects, ["signal #1 SIGTERM"]);
+        assert_eq!(bench.until(2999), NOTHING, "the last step has the rest of the grace");
+        assert_eq!(bench.tree_ended(1), NOTHING);
+        assert_eq!(bench.state("web"), State::Stopped);
+    }
+    // A step of a signal has its whole time, and so has the last one.
+    let mut bench = stopping(ladder(service("web"), 3000, &STEPS));
+    assert_eq!(bench.exited_leaving(1, 0, 1), NOTHING);
+    assert_eq!(bench.until(500), ["run stop web ask ~1"]);
+    assert_eq!(bench.run_ended(1, true), ["signal #1 SIGTERM"]);
+    let mut bench = stopping(ladder(service("web"), 3000, &[("SIGTERM", Some(100)), ("ask", None)]));
+    bench.until(100);
+    bench.exited_leaving(1, 0, 1);
+    assert_eq!(bench.run_ended(1, true), NOTHING);
+    assert_eq!(bench.until(3000), ["kill #1"]);
+}

@@ -103,3 +103,134 @@ proptest! {
         }
     }
 }
+
+/// Nothing, next to nothing, the longest that a file may say (a year, as often as a threshold may count), and the
+/// longest there is.
+fn any_duration() -> impl Strategy<Value = Duration> {
+    let year = Duration::from_secs(365 * 86_400);
+    prop::sample::select(vec![
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        ms(1),
+        ms(1500),
+        year,
+        year.saturating_mul(100_000),
+        Duration::from_secs(u64::MAX),
+        Duration::MAX,
+    ])
+}
+
+/// A service whose every time and count is drawn; the probes ask, or go by what is said.
+fn extreme_service(times: &[Duration], counts: &[u32], asks: bool) -> Service {
+    let mut times = times.iter().copied().cycle();
+    let mut counts = counts.iter().copied().cycle();
+    let mut time = || times.next().unwrap();
+    let mut probe = |check: Check| {
+        Some(Probe {
+            check: if asks { Check::Ask(tcp()) } else { check },
+            initial_delay: time(),
+            period: time(),
+            timeout: time(),
+            success_threshold: 1,
+            failure_threshold: counts.next().unwrap(),
+        })
+    };
+    let (startup, readiness, liveness) =
+        (probe(Check::Log("x".into())), probe(Check::NotifyFd(3)), probe(Check::Notify));
+    let failures = counts.next().unwrap();
+    let mut hook = |text: &str| Some(Hook { command: command(text), timeout: time() });
+    let hooks = Hooks {
+        before_start: hook("prepare"),
+        after_ready: hook("announce"),
+        before_stop: hook("leave"),
+        after_exit: hook("clean"),
+    };
+    let (backoff, max, reset_after) = (time(), time(), time());
+    let backoff = Backoff { first: backoff, factor: 100.0, max, jitter: 1.0, reset_after };
+    let give_up = Some(GiveUp { failures, within: time(), retry_after: Some(time()) });
+    let steps = ["SIGINT", "ask", "SIGTERM"].map(|action| match action {
+        "ask" => StopStep { action: StopAction::Command(command("ask")), wait: Some(time()) },
+        signal => {
+            let signal = if signal == "SIGINT" { StopSignal::Int } else { StopSignal::Term };
+            StopStep { action: StopAction::Signal(signal), wait: Some(time()) }
+        }
+    });
+    let mut it = needs_outside(service("web"), Some(time()));
+    (it.needs[0].lose, it.needs[0].period) = (Lose::Restart, time());
+    it.restart = RestartPolicy { when: RestartWhen::Always, backoff, give_up };
+    it.stop = StopPolicy { steps: steps.to_vec(), grace: time() };
+    Service { startup, readiness, liveness, hooks, ..it }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #[test]
+    fn the_longest_times_are_never_and_not_a_panic(
+        times in prop::collection::vec(any_duration(), 25), others in prop::collection::vec(any_duration(), 25),
+        counts in prop::collection::vec(prop::sample::select(vec![1, 3, 100_000, u32::MAX]), 4), asks in any::<bool>(),
+        budget in prop::option::of(any_duration()), starts_at in any_duration(),
+        steps in prop::collection::vec((0u8..14, 1u64..8, any_duration(), any::<bool>()), 1..80),
+    ) {
+        // No host runs longer than its clock can tell.
+        let starts_at = starts_at.min(Duration::from_secs(u64::MAX / 2));
+        let web = extreme_service(&times, &counts, asks);
+        let services = vec![web.clone(), needs(Service { name: name("api"), ..web }, "web", Condition::Ready)];
+        let changed: Vec<Service> = services
+            .iter()
+            .map(|it| Service { needs: it.needs.clone(), name: it.name.clone(), ..extreme_service(&others, &counts, !asks) })
+            .collect();
+        let stacks = [services, changed].map(|services| Arc::new(Stack { stop_budget: budget, ..stack(services) }));
+        let mut machine = StackMachine::new(stacks[0].clone(), 1);
+        let mut now = Moment::after_start(starts_at);
+        let (mut spawns, mut tasks, mut checks) = (1, 1, 1);
+        let mut handle = |machine: &mut StackMachine, event: Event, now: Moment| {
+            let effects = machine.handle(event, now);
+            machine.assert_consistent();
+            for effect in &effects {
+                if let Effect::Launch { spawn, .. } = effect {
+                    spawns = spawn.0;
+                } else if let Effect::Run { task, .. } = effect {
+                    tasks = task.0;
+                } else if let Effect::CheckGate { check, .. } = effect {
+                    checks = check.0;
+                }
+            }
+            (SpawnId(spawns), TaskId(tasks), GateCheckId(checks))
+        };
+        let mut last = handle(&mut machine, Event::Command(Command::StartStack), now);
+        for (what, which, time, passes) in steps {
+            // The newest most often: older ones are answered too.
+            let (spawn, task, check) = if which == 1 { (SpawnId(1), TaskId(1), GateCheckId(1)) } else { last };
+            let kind = ProbeKind::ALL[usize::try_from(which % 3).unwrap()];
+            let event = match what {
+                0 | 1 => Event::GateAnswered { check, outcome: outcome(passes || which > 3) },
+                2 | 3 => Event::RunEnded { task, outcome: outcome(passes || which > 3) },
+                4 => Event::Launched { spawn, pid: 1 },
+                5 => Event::ProbeAnswered { spawn, kind, outcome: outcome(passes) },
+                6 => Event::Exited { spawn, exit: Exit::Code(1), leftovers: u32::from(passes) },
+                7 => Event::Notified { spawn, what: Notification::ExtendTimeout(time) },
+                8 => Event::Notified { spawn, what: Notification::WatchdogInterval(time) },
+                9 => Event::Notified { spawn, what: if passes { Notification::Ready } else { Notification::Watchdog } },
+                10 => Event::LogMatched { spawn, kind, line: String::new() },
+                11 => Event::Apply(stacks[usize::from(passes)].clone()),
+                12 if which == 2 => Event::Command(Command::StopStack),
+                12 => Event::Command(Command::Restart(name("web"))),
+                _ => Event::Tick,
+            };
+            let due = machine.next_deadline().map_or(now, |(moment, _)| moment);
+            // Ahead by a little, or to the next deadline if that is ever to come.
+            let near = Moment::after_start(Duration::from_secs(u64::MAX / 4 * 3));
+            now = if what == 13 && due < near { due } else { now + ms(which * 100) };
+            last = handle(&mut machine, event, now);
+            drop(machine.services_at(now + time).map(|it| it.reason.to_string()).collect::<Vec<_>>());
+            drop(machine.stop_progress());
+            for _ in 0..50 {
+                if machine.next_deadline().is_none_or(|(moment, _)| moment > now) {
+                    break;
+                }
+                last = handle(&mut machine, Event::Tick, now);
+            }
+            prop_assert!(machine.next_deadline().is_none_or(|(moment, _)| moment > now), "{:?}", machine.next_deadline());
+        }
+    }
+}

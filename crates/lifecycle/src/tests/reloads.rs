@@ -51,7 +51,7 @@ fn a_command_runs_for_each_replica() {
         let outcome = if passes { outcome(true) } else { failed };
         bench.event(Event::RunEnded { task: TaskId(2), outcome });
         bench.event(Event::RunEnded { task: TaskId(1), outcome: super::outcome(true) });
-        let expected = if passes { Ok(()) } else { Err("web.1: no answer within 1s".to_owned()) };
+        let expected = if passes { Ok(()) } else { Err("web.1: did not end within 1s".to_owned()) };
         assert_eq!(reload(&bench).outcome, Some(expected));
         assert_eq!(bench.spawns("web"), [1, 2]);
     }

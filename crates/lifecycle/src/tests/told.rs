@@ -156,6 +156,46 @@ fn a_watchdog_that_is_not_heard_restarts() {
 }
 
 #[test]
+fn a_watchdog_counts_from_the_first_word_where_the_program_says_when_it_is_ready() {
+    let watchdog = || told(Check::Notify, 100, 3);
+    for (check, word) in [(Check::Notify, Ready), (Check::Notify, Watchdog), (Check::NotifyFd(3), Ready)] {
+        let mut bench = with(None, told(check, 100, 3), watchdog());
+        bench.says(1, WatchdogInterval(ms(200)));
+        assert_eq!(bench.until(5000), NOTHING, "a long start");
+        bench.says(1, word);
+        assert_eq!(bench.until(5199), NOTHING);
+        assert_eq!(bench.until(5200), ["signal #1 SIGTERM"]);
+    }
+    let mut bench = with(None, told(Check::Log("x".into()), 100, 3), watchdog());
+    assert_eq!(bench.until(5000), NOTHING);
+    bench.event(Event::LogMatched { spawn: SpawnId(1), kind: Readiness, line: "x".into() });
+    assert_eq!(bench.until(5299), NOTHING);
+    assert_eq!(bench.until(5300), ["signal #1 SIGTERM"]);
+    // Behind a startup probe that is asked, too; and readiness that was taken back does not hold it up again.
+    let asked = Service { startup: Some(probe(100, 3)), liveness: watchdog(), ..service("web") };
+    let mut bench = Bench::started(vec![Service { readiness: told(Check::Notify, 100, 3), ..asked }]);
+    bench.launched(1);
+    bench.probe(1, Startup, true);
+    assert_eq!(bench.until(5000), NOTHING);
+    bench.says(1, Ready);
+    bench.says(1, Reloading);
+    assert_eq!(bench.until(5300), ["signal #1 SIGTERM"]);
+    // Or a changed file takes the startup probe away.
+    let with = |startup| Service {
+        startup,
+        readiness: told(Check::Notify, 100, 3),
+        liveness: watchdog(),
+        ..service("web")
+    };
+    let mut bench = Bench::started(vec![with(Some(probe(100, 3)))]);
+    bench.launched(1);
+    assert_eq!(bench.apply(vec![with(None)]), NOTHING);
+    assert_eq!(bench.until(5000), NOTHING);
+    bench.says(1, Ready);
+    assert_eq!(bench.until(5300), ["signal #1 SIGTERM"]);
+}
+
+#[test]
 fn a_program_may_set_its_watchdog_turn_it_off_and_pull_it() {
     let mut bench = with(None, None, told(Check::Notify, 100, 3));
     bench.says(1, WatchdogInterval(ms(50)));
@@ -177,6 +217,7 @@ fn the_watchdog_counts_from_the_end_of_startup() {
     bench.says(1, WatchdogTrigger);
     bench.says(1, Ready);
     assert_eq!(bench.state("web"), State::Ready);
+    eprintln!("{:?} {:#?}", bench.machine.next_deadline(), bench.last);
     assert_eq!(bench.until(1299), NOTHING);
     assert_eq!(bench.until(1300), ["signal #1 SIGTERM"]);
 }

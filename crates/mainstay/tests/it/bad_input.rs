@@ -6,11 +6,12 @@ use crate::fixture::{Fixture, stderr, stdout};
 fn no_file() {
     let fixture = Fixture::new("");
     std::fs::remove_file(fixture.path("mainstay.toml")).unwrap();
-    for command in ["check", "run", "status"] {
+    for (command, next) in [("check", "mainstay init"), ("run", "mainstay init"), ("status", "--stack NAME")]
+    {
         let output = fixture.mainstay(&[command]);
         assert_eq!(output.status.code(), Some(2), "{command}");
         let err = stderr(&output);
-        assert!(err.contains("there is no file") && err.contains("mainstay init"), "{err}");
+        assert!(err.contains("there is no file") && err.contains(next), "{err}");
     }
     assert!(!fixture.path("state").exists(), "nothing was made");
 }

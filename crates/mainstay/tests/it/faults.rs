@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixture::{Fixture, Running, SOON, alive, stderr};
+use crate::fixture::{Fixture, Running, SOON, alive, signal, stderr, stdout};
 
 /// Threads, open descriptors and children of a process.
 fn holdings(pid: u32) -> (usize, usize, usize) {
@@ -89,7 +89,7 @@ fn a_host_that_was_stopped_goes_on_where_it_was() {
     host.signal("STOP");
     // Half a minute in which no timer is looked at; meanwhile one program ends.
     let begun = Instant::now();
-    crate::fixture::signal(other, "KILL");
+    signal(other, "KILL");
     while begun.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(500));
     }
@@ -143,7 +143,7 @@ while True:
     assert!(fixture.mainstay(&["restart", "good"]).status.success());
     let pid = host.main_pid("bomb");
     let output = fixture.mainstay(&["stop", "bomb", "--timeout", "60s"]);
-    assert!(output.status.success(), "{}", crate::fixture::stderr(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     assert!(!alive(pid));
     let (status, _) = host.stop();
     assert!(status.success());
@@ -190,7 +190,7 @@ fn a_limit_that_is_not_in_force_is_shown_as_such() {
     assert!(cpu["enforced_by"].is_null() && cpu["note"].is_string(), "{cpu}");
     let files = limits.iter().find(|limit| limit["name"] == "open_files").unwrap();
     assert_eq!(files["enforced_by"], "rlimit");
-    let table = crate::fixture::stdout(&fixture.mainstay(&["status"]));
+    let table = stdout(&fixture.mainstay(&["status"]));
     assert!(table.contains("limits.cpu = 0.5 is not in force"), "{table}");
     host.stop();
 }
