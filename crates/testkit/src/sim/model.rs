@@ -9,6 +9,7 @@ use mainstay_config::{Condition, Gate, Kind, Service, Stack, StopAction};
 use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, KILL_WAIT, Reason, Record, TaskId};
 use mainstay_types::{Exit, Moment, Phase, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
 
+use super::probe;
 use change::Change;
 use runs::{NewRun, Run};
 use spawn::{Course, Spawn};
@@ -30,6 +31,7 @@ mod launch;
 mod runs;
 mod spawn;
 mod standing;
+mod told;
 
 #[derive(Clone, Default, Debug)]
 struct Replica {
@@ -125,8 +127,10 @@ impl Model {
         self.is_command = false;
         self.gate_passed = None;
         match event {
-            // Not made by the simulation yet.
-            Event::Notified { .. } | Event::MainChanged { .. } | Event::LogMatched { .. } | Event::Tick => {}
+            Event::Tick => {}
+            Event::Notified { spawn, .. }
+            | Event::MainChanged { spawn, .. }
+            | Event::LogMatched { spawn, .. } => self.take_word(*spawn, event, now),
             Event::Apply(stack) => {
                 self.is_command = true;
                 self.take_change(stack);
@@ -140,6 +144,7 @@ impl Model {
                     it.course = Course::Running { since: now };
                     it.ran = true;
                 }
+                self.hear_early(*spawn, now);
             }
             Event::LaunchFailed { spawn, .. } => {
                 let stopping = self.state_of_spawn(*spawn) == Some(State::Stopping);
@@ -163,7 +168,10 @@ impl Model {
             Event::ProbeAnswered { spawn, kind, outcome } => {
                 if let Some(it) = self.spawns.get_mut(spawn) {
                     it.in_flight.remove(kind);
-                    it.answers.push((*kind, outcome.is_passed()));
+                    let service = self.stack.service(it.replica.service.as_str());
+                    if let Some(service) = service {
+                        it.take_answer(service, *kind, outcome.is_passed(), now);
+                    }
                 }
             }
             Event::RunEnded { task, outcome } => self.take_run_ended(*task, outcome.is_passed()),
@@ -322,6 +330,8 @@ impl Model {
 
     fn take_probe(&mut self, id: &ReplicaId, spawn: SpawnId, kind: ProbeKind) -> Result<(), Broken> {
         let config = self.config(&id.service).clone();
+        let told = probe(&config, kind).is_some_and(told::is_told);
+        rule!(!told, "what a program says itself is never asked", "{id} {spawn} {kind}");
         let it = self.tree(spawn)?;
         let running = matches!(it.course, Course::Running { .. }) && !it.is_asked();
         rule!(running && it.replica == *id, "only what runs is probed", "{id} {spawn} {kind}");
@@ -364,6 +374,9 @@ impl Model {
         if *to == State::Stopping && from != to {
             self.take_stop_reason(id, reason)?;
         }
+        if from != to {
+            self.check_word(id, *to, reason, now)?;
+        }
         let config = self.config(&id.service).clone();
         let ordered = matches!(reason, Reason::StopRequested | Reason::DependencyStops(_));
         if *to == State::Stopping && from != to && ordered && self.end.is_none_or(|end| now < end.budget_end)
@@ -382,7 +395,9 @@ impl Model {
             }
         }
         let hurries = replica.hurries.take();
-        if *reason == Reason::RollingRestart && self.rolls.contains(&id.service) {
+        let waits_anew =
+            *to == State::Waiting && matches!(from, State::Backoff | State::Failed | State::Stopped);
+        if self.rolls.contains(&id.service) && (waits_anew || *reason == Reason::RollingRestart) {
             // Its turn of a reload does not wait.
             (replica.retry_at, replica.backoff_until) = (None, None);
         } else {

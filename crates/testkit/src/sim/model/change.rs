@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mainstay_config::{ChangeEffect, Condition, Gate, Lose, ReloadPolicy, Service, Stack, diff};
+use mainstay_config::{ChangeEffect, Condition, Gate, Lose, Need, ReloadPolicy, Service, Stack, diff};
 use mainstay_lifecycle::Reason;
 use mainstay_types::{Moment, Phase, ReplicaId, ServiceName, SpawnId, State, StopSignal};
 
@@ -104,8 +104,15 @@ impl Model {
             it.must_close &= it.course == Course::Gone;
             it.lost_gates = BTreeMap::new();
             if needs(&old, &it.replica.service) != needs(&change.stack, &it.replica.service) {
-                // New gates may never have held, and what never held cannot be lost.
-                it.needs = Vec::new();
+                // New gates may never have held, and what never held cannot be lost; those on services keep their
+                // standing. Those outside are all alike here.
+                let after = self.stack.service(it.replica.service.as_str());
+                let stays = |old: &Need| {
+                    let is_same = |new: &Need| (&new.gate, new.lose) == (&old.gate, old.lose);
+                    matches!(old.gate, Gate::Service { .. })
+                        && after.is_some_and(|after| after.needs.iter().any(is_same))
+                };
+                it.needs.retain(stays);
             }
         }
         for (id, replica) in self.replicas.iter_mut().filter(|(id, _)| differs(&id.service)) {
@@ -222,10 +229,15 @@ impl Model {
         service: &Service,
         it: &Spawn,
     ) -> Result<(), Broken> {
-        if it.needs != service.needs || self.is_retired(id) || !self.up.contains(&service.name) {
+        if self.is_retired(id) || !self.up.contains(&service.name) {
             return Ok(());
         }
+        let has_held =
+            |need: &Need| it.needs.iter().any(|held| (&held.gate, held.lose) == (&need.gate, need.lose));
         for (place, need) in service.needs.iter().enumerate().filter(|(_, need)| need.lose == Lose::Stop) {
+            if !has_held(need) {
+                continue;
+            }
             let lost = match &need.gate {
                 Gate::Service { is: Condition::Completed, .. } => false,
                 Gate::Service { service: needed, is } => {

@@ -9,6 +9,7 @@ use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, ServiceName, SpawnId, S
 use super::super::probe;
 use super::Model;
 use super::spawn::{Course, Spawn};
+use super::told::Told;
 
 /// See the module header.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ struct SpawnGist {
     condemned: bool,
     forgiven: bool,
     in_flight: Vec<ProbeKind>,
+    told: Told,
     /// Of each probe, while it runs: the last answers as far as thresholds look back.
     rows: Vec<Vec<bool>>,
     has_started: bool,
@@ -147,6 +149,7 @@ impl Spawn {
             ended_unasked: self.ended_unasked,
             condemned: self.condemned,
             forgiven: self.forgiven,
+            told: if gone { Told::default() } else { self.told.clone() },
             in_flight: self.in_flight.iter().copied().filter(|_| !gone).collect(),
             rows: ProbeKind::ALL.map(row).into(),
             has_started: self.has_started(config),

@@ -51,6 +51,7 @@ impl Model {
             forgiven: false,
             answers: Vec::new(),
             in_flight: BTreeSet::new(),
+            told: super::told::Told::default(),
         };
         self.spawns.insert(spawn, it);
         if let Some(replica) = self.replicas.get_mut(id) {

@@ -169,12 +169,13 @@ impl Model {
                 "{id} runs, and nothing holds it"
             );
             self.check_kept_gates(id, service, it)?;
+            self.check_silence(id, service, it, now)?;
             let lost_liveness = it.is_not_alive(service);
             rule!(!lost_liveness, "a lost liveness ends the program", "{id}");
             if let Some(probe) = probe(service, ProbeKind::Startup).filter(|_| !it.has_started(service)) {
                 let budget = probe.period * probe.failure_threshold;
                 let slack = probe.period + probe.timeout * 2 + self.late * 2;
-                let bound = since + probe.initial_delay + budget + slack;
+                let bound = (since + probe.initial_delay + budget).max(it.start_by()) + slack;
                 rule!(now <= bound, "a startup ends in time", "{id} should have been up at {bound:?}");
             }
         }
