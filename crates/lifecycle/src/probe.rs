@@ -215,12 +215,13 @@ impl Track {
         }
     }
 
-    /// The start is done: one that was held counts from here.
+    /// The start is done: one that was held counts from here, or from the end of its initial delay.
     pub(crate) fn let_count(&mut self, now: Moment) {
         if let (Asking::Told { since, until: until @ None, interval: Some(interval) }, None) =
             (&mut self.asking, self.verdict)
         {
-            (*since, *until) = (now, Some(now + *interval));
+            *since = (*since).max(now);
+            *until = Some(*since + *interval);
         }
     }
 

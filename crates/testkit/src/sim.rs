@@ -15,6 +15,7 @@ pub(crate) mod model;
 mod stacks;
 #[cfg(test)]
 pub(crate) mod tests;
+mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -22,12 +23,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use mainstay_config::{Service, Stack};
+use mainstay_config::{Check, Service, Stack};
 use mainstay_lifecycle::{Command, Effect, Event, Record, StackMachine, TaskId};
 use mainstay_os::fake::{Behaviour, FakeProcesses, Random};
 use mainstay_os::{Launch, ProcessEvent, ProcessTrees};
 use mainstay_types::{
-    HostPort, Moment, ProbeFailure, ProbeKind, ProbeOutcome, ReplicaId, ServiceName, SpawnId, State,
+    HostPort, Moment, Notification, ProbeFailure, ProbeKind, ProbeOutcome, ReplicaId, ServiceName, SpawnId,
+    State,
 };
 
 use model::Model;
@@ -71,6 +73,8 @@ pub struct Summary {
     pub changes: u64,
     /// Replicas that were reloaded.
     pub reloads: u64,
+    /// Facts that programs told about themselves, in time or not.
+    pub words: u64,
     /// Services that were given up.
     pub failures: u64,
     /// Trees that outlived their kill.
@@ -81,7 +85,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events in {} episodes: {} launches, {} signals, {} kills, {} probes, {} gate checks, {} commands, {} changes, {} reloads, {} failures, {} left behind",
+            "{} events in {} episodes: {} launches, {} signals, {} kills, {} probes, {} gate checks, {} commands, {} changes, {} reloads, {} words, {} failures, {} left behind",
             self.events,
             self.episodes,
             self.launches,
@@ -92,6 +96,7 @@ impl fmt::Display for Summary {
             self.runs,
             self.changes,
             self.reloads,
+            self.words,
             self.failures,
             self.left_behind
         )
@@ -199,6 +204,8 @@ struct Episode<S> {
     gates: BTreeMap<(ServiceName, usize), bool>,
     /// How well a program answers its probes: passes so many times in eight.
     healths: BTreeMap<SpawnId, u64>,
+    /// Programs that feed their watchdog, each time within this time.
+    feeders: BTreeMap<SpawnId, Duration>,
     now: Moment,
     next_command: Moment,
     /// How late the next tick comes.
@@ -225,6 +232,7 @@ impl<S: Subject> Episode<S> {
             runs: BTreeMap::new(),
             gates: BTreeMap::new(),
             healths: BTreeMap::new(),
+            feeders: BTreeMap::new(),
             now: Moment::START,
             next_command: Moment::START,
             lateness: Duration::ZERO,
@@ -284,6 +292,9 @@ impl<S: Subject> Episode<S> {
                 }
                 2 => {
                     if let Some((_, event)) = self.answers.pop_first() {
+                        if let Event::Notified { spawn, what: Notification::Watchdog } = event {
+                            self.feed(spawn);
+                        }
                         return event;
                     }
                 }
@@ -297,9 +308,15 @@ impl<S: Subject> Episode<S> {
         match self.processes.poll_event(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => None,
             Poll::Ready(event) => Some(match event {
-                ProcessEvent::Launched { spawn, pid, output: () } => Event::Launched { spawn, pid },
+                ProcessEvent::Launched { spawn, pid, output: () } => {
+                    self.feed(spawn);
+                    Event::Launched { spawn, pid }
+                }
                 ProcessEvent::LaunchFailed { spawn, failure } => Event::LaunchFailed { spawn, failure },
-                ProcessEvent::Exited { spawn, exit, leftovers } => Event::Exited { spawn, exit, leftovers },
+                ProcessEvent::Exited { spawn, exit, leftovers } => {
+                    self.feeders.remove(&spawn);
+                    Event::Exited { spawn, exit, leftovers }
+                }
                 ProcessEvent::TreeEnded { spawn } => Event::TreeEnded { spawn },
             }),
         }
@@ -335,6 +352,9 @@ impl<S: Subject> Episode<S> {
         self.left = self.left.saturating_sub(1);
         self.say(|now| format!("{now:?} {event:?}"));
         let tick = event == Event::Tick;
+        let is_word =
+            matches!(event, Event::Notified { .. } | Event::MainChanged { .. } | Event::LogMatched { .. });
+        self.summary.words += u64::from(is_word);
         let before = self.model.take_event(&event, self.now);
         let effects = self.machine.handle(event, self.now);
         for effect in &effects {
@@ -441,6 +461,7 @@ impl<S: Subject> Episode<S> {
             _ => self.processes.clear_behaviour(replica),
         }
         self.healths.insert(spawn, [8, 8, 7, 4, 0][self.random.below(5) as usize]);
+        self.plan_words(replica, spawn);
         let launch = Launch {
             program: "x".into(),
             args: vec![],

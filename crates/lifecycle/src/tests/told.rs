@@ -171,6 +171,12 @@ fn a_watchdog_counts_from_the_first_word_where_the_program_says_when_it_is_ready
     bench.event(Event::LogMatched { spawn: SpawnId(1), kind: Readiness, line: "x".into() });
     assert_eq!(bench.until(5299), NOTHING);
     assert_eq!(bench.until(5300), ["signal #1 SIGTERM"]);
+    // Its initial delay is not cut short by an early word.
+    let delayed = Probe { initial_delay: ms(1000), ..watchdog().unwrap() };
+    let mut bench = with(None, told(Check::Notify, 100, 3), Some(delayed));
+    bench.says(1, Ready);
+    assert_eq!(bench.until(1299), NOTHING);
+    assert_eq!(bench.until(1300), ["signal #1 SIGTERM"]);
     // Behind a startup probe that is asked, too; and readiness that was taken back does not hold it up again.
     let asked = Service { startup: Some(probe(100, 3)), liveness: watchdog(), ..service("web") };
     let mut bench = Bench::started(vec![Service { readiness: told(Check::Notify, 100, 3), ..asked }]);

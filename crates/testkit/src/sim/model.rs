@@ -9,6 +9,7 @@ use mainstay_config::{Condition, Gate, Kind, Service, Stack, StopAction};
 use mainstay_lifecycle::{Command, Effect, Event, GateCheckId, KILL_WAIT, Reason, Record, TaskId};
 use mainstay_types::{Exit, Moment, Phase, ProbeKind, ReplicaId, ServiceName, SpawnId, State};
 
+use super::probe;
 use change::Change;
 use runs::{NewRun, Run};
 use spawn::{Course, Spawn};
@@ -30,6 +31,7 @@ mod launch;
 mod runs;
 mod spawn;
 mod standing;
+mod told;
 
 #[derive(Clone, Default, Debug)]
 struct Replica {
@@ -47,6 +49,10 @@ struct Replica {
     /// It gave up, and is tried again then.
     retry_at: Option<Moment>,
     backoff_until: Option<Moment>,
+    /// Its gates have changed since its start began.
+    has_other_gates: bool,
+    /// Its start has just begun before this wait was over.
+    hurries: Option<Moment>,
     /// It failed because its gates stayed shut.
     watches_gates: bool,
 }
@@ -121,8 +127,10 @@ impl Model {
         self.is_command = false;
         self.gate_passed = None;
         match event {
-            // Not made by the simulation yet.
-            Event::Notified { .. } | Event::MainChanged { .. } | Event::LogMatched { .. } | Event::Tick => {}
+            Event::Tick => {}
+            Event::Notified { spawn, .. }
+            | Event::MainChanged { spawn, .. }
+            | Event::LogMatched { spawn, .. } => self.take_word(*spawn, event, now),
             Event::Apply(stack) => {
                 self.is_command = true;
                 self.take_change(stack);
@@ -136,6 +144,7 @@ impl Model {
                     it.course = Course::Running { since: now };
                     it.ran = true;
                 }
+                self.hear_early(*spawn, now);
             }
             Event::LaunchFailed { spawn, .. } => {
                 let stopping = self.state_of_spawn(*spawn) == Some(State::Stopping);
@@ -159,7 +168,10 @@ impl Model {
             Event::ProbeAnswered { spawn, kind, outcome } => {
                 if let Some(it) = self.spawns.get_mut(spawn) {
                     it.in_flight.remove(kind);
-                    it.answers.push((*kind, outcome.is_passed()));
+                    let service = self.stack.service(it.replica.service.as_str());
+                    if let Some(service) = service {
+                        it.take_answer(service, *kind, outcome.is_passed(), now);
+                    }
                 }
             }
             Event::RunEnded { task, outcome } => self.take_run_ended(*task, outcome.is_passed()),
@@ -204,7 +216,7 @@ impl Model {
                 if self.is_changing(name) => {}
             (Command::Start(name), None) => self.needed(name, &mut touched),
             (Command::Restart(name), None) => {
-                self.rolls.remove(name);
+                self.end_roll(name);
                 let its = self.spawns.values_mut().filter(|it| it.replica.service == *name);
                 its.for_each(|it| it.forgiven = true);
                 let its = self.replicas.iter_mut().filter(|(id, _)| id.service == *name);
@@ -318,6 +330,8 @@ impl Model {
 
     fn take_probe(&mut self, id: &ReplicaId, spawn: SpawnId, kind: ProbeKind) -> Result<(), Broken> {
         let config = self.config(&id.service).clone();
+        let told = probe(&config, kind).is_some_and(told::is_told);
+        rule!(!told, "what a program says itself is never asked", "{id} {spawn} {kind}");
         let it = self.tree(spawn)?;
         let running = matches!(it.course, Course::Running { .. }) && !it.is_asked();
         rule!(running && it.replica == *id, "only what runs is probed", "{id} {spawn} {kind}");
@@ -360,6 +374,9 @@ impl Model {
         if *to == State::Stopping && from != to {
             self.take_stop_reason(id, reason)?;
         }
+        if from != to {
+            self.check_word(id, *to, reason, now)?;
+        }
         let config = self.config(&id.service).clone();
         let ordered = matches!(reason, Reason::StopRequested | Reason::DependencyStops(_));
         if *to == State::Stopping && from != to && ordered && self.end.is_none_or(|end| now < end.budget_end)
@@ -374,8 +391,21 @@ impl Model {
             None => rule!(from == to, "states chain", "the first record of {id} is {from} -> {to}"),
             Some(state) => {
                 rule!(*from == state, "states chain", "{id} is {state}, the record says {from} -> {to}");
-                rule!(may_follow(*from, *to), "phases follow the contract", "{id}: {from} -> {to}");
+                rule!(may_follow(*from, *to, reason), "phases follow the contract", "{id}: {from} -> {to}");
             }
+        }
+        let hurries = replica.hurries.take();
+        let waits_anew =
+            *to == State::Waiting && matches!(from, State::Backoff | State::Failed | State::Stopped);
+        if self.rolls.contains(&id.service) && (waits_anew || *reason == Reason::RollingRestart) {
+            // Its turn of a reload does not wait.
+            (replica.retry_at, replica.backoff_until) = (None, None);
+        } else {
+            rule!(
+                hurries.is_none(),
+                "no restart before its wait is over",
+                "{id} ({reason}), until {hurries:?}"
+            );
         }
         if from != to && *from == State::Failed && *to != State::Stopped {
             let early = replica.retry_at.filter(|at| *at > now);
@@ -384,7 +414,7 @@ impl Model {
         if *to != State::Failed {
             replica.retry_at = None;
         }
-        Self::follow_roll(replica, *to);
+        Self::follow_roll(replica, *to, reason);
         replica.state = Some(*to);
         replica.watches_gates = matches!(reason, Reason::GateTimedOut { .. });
         if let Reason::Restarting { wait, .. } = reason {
@@ -410,10 +440,7 @@ impl Model {
                 it.lost = true;
                 let lost = it.killed_at.is_some_and(|killed_at| now.since(killed_at) >= KILL_WAIT);
                 rule!(
-                    lost && matches!(
-                        reason,
-                        Reason::LeftBehind | Reason::GateTimedOut { .. } | Reason::Retired
-                    ) || from == to,
+                    lost && matches!(reason, Reason::LeftBehind | Reason::GateTimedOut { .. }) || from == to,
                     "nothing runs after the end of a stop",
                     "{id} is {to} ({reason}), its tree is {it:?}"
                 );
@@ -508,7 +535,7 @@ fn gates(service: &Service) -> impl Iterator<Item = (&ServiceName, Condition)> {
 }
 
 /// The contract's phases: forward, a restart begins anew; and within a phase what the states mean.
-fn may_follow(from: State, to: State) -> bool {
+fn may_follow(from: State, to: State, reason: &Reason) -> bool {
     use State::{Backoff, Completed, Failed, Ready, Starting, Stopped, Stopping, Unready, Waiting};
     let begins_anew = matches!(to, Waiting | Starting | Backoff);
     match from {
@@ -518,6 +545,8 @@ fn may_follow(from: State, to: State) -> bool {
         Starting => to != Unready,
         Ready | Unready => true,
         Stopping => begins_anew || matches!(to, Stopped | Completed | Failed),
+        // The work that was done was another's.
+        Completed if to == Stopped => *reason == Reason::ConfigChanged,
         Stopped | Completed => matches!(to, Waiting | Starting),
         // Gates that open late, and trees that end late, make something of it yet.
         Failed => begins_anew || matches!(to, Stopped | Completed),

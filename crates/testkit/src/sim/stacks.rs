@@ -8,7 +8,7 @@ use mainstay_config::{
     ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
 };
 use mainstay_os::fake::Random;
-use mainstay_types::{CommandLine, HostPort, ProbeAction, ServiceName, StackName, StopSignal};
+use mainstay_types::{CommandLine, HostPort, ProbeAction, ProbeKind, ServiceName, StackName, StopSignal};
 
 const NAMES: [&str; 8] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
 
@@ -56,9 +56,9 @@ fn service(random: &mut Random, name: ServiceName, before: &[Service]) -> Servic
         replicas: if oneshot { 1 } else { 1 + random.below(3) as u32 },
         autostart: !random.one_in(5),
         needs: needs(random, before),
-        startup: probe(random),
-        readiness: probe(random),
-        liveness: probe(random),
+        startup: probe(random, ProbeKind::Startup),
+        readiness: probe(random, ProbeKind::Readiness),
+        liveness: probe(random, ProbeKind::Liveness),
         restart: RestartPolicy { when, backoff: backoff(random), give_up: give_up(random) },
         stop: stop(random),
         log: LogPolicy {
@@ -182,9 +182,19 @@ fn within(random: &mut Random) -> Option<Duration> {
     random.one_in(3).then(|| random.duration(Duration::from_millis(1), Duration::from_secs(20)))
 }
 
-fn probe(random: &mut Random) -> Option<Probe> {
+/// Asked, or told by the program itself. A liveness that is told is a watchdog.
+fn check(random: &mut Random, kind: ProbeKind) -> Check {
+    match (random.below(8), kind) {
+        (0..4, _) => Check::Ask(ProbeAction::Tcp(HostPort { host: "127.0.0.1".to_owned(), port: 1 })),
+        (4, ProbeKind::Startup | ProbeKind::Readiness) => Check::Log("up".to_owned()),
+        (5, ProbeKind::Startup | ProbeKind::Readiness) => Check::NotifyFd(3),
+        _ => Check::Notify,
+    }
+}
+
+fn probe(random: &mut Random, kind: ProbeKind) -> Option<Probe> {
     random.one_in(4).then(|| Probe {
-        check: Check::Ask(ProbeAction::Tcp(HostPort { host: "127.0.0.1".to_owned(), port: 1 })),
+        check: check(random, kind),
         initial_delay: if random.one_in(2) {
             Duration::ZERO
         } else {

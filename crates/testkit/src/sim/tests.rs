@@ -17,9 +17,10 @@ fn a_hundred_thousand_random_events_break_no_rule() {
     match run(Options { seed, events, trace: false }) {
         Ok(summary) => {
             println!("{summary}");
-            let Summary { episodes, launches, kills, probes, gate_checks, failures, left_behind, .. } =
-                summary;
-            let least = [episodes, launches, kills, probes, gate_checks, failures, left_behind];
+            let Summary {
+                episodes, launches, kills, probes, gate_checks, words, failures, left_behind, ..
+            } = summary;
+            let least = [episodes, launches, kills, probes, gate_checks, words, failures, left_behind];
             assert!(least.iter().all(|count| *count >= 100), "the run met too little: {summary}");
         }
         Err(violation) => panic!("{violation}"),

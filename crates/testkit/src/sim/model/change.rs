@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mainstay_config::{ChangeEffect, Condition, Gate, Lose, ReloadPolicy, Service, Stack, diff};
+use mainstay_config::{ChangeEffect, Condition, Gate, Lose, Need, ReloadPolicy, Service, Stack, diff};
 use mainstay_lifecycle::Reason;
 use mainstay_types::{Moment, Phase, ReplicaId, ServiceName, SpawnId, State, StopSignal};
 
@@ -84,7 +84,11 @@ impl Model {
         for service in &change.stack.services {
             for index in 0..service.replicas {
                 let id = ReplicaId { service: service.name.clone(), index };
-                self.replicas.entry(id).or_insert_with(|| Replica {
+                // A tree that was left behind under its name is its own again.
+                let its = |it: &Spawn| it.replica == id && it.course != Course::Gone;
+                let spawn = self.spawns.iter().rfind(|(_, it)| its(it)).map(|(spawn, _)| *spawn);
+                self.replicas.entry(id.clone()).or_insert_with(|| Replica {
+                    spawn,
                     joining: relied_on.contains(&service.name),
                     ..Replica::default()
                 });
@@ -100,11 +104,19 @@ impl Model {
             it.must_close &= it.course == Course::Gone;
             it.lost_gates = BTreeMap::new();
             if needs(&old, &it.replica.service) != needs(&change.stack, &it.replica.service) {
-                // New gates may never have held, and what never held cannot be lost.
-                it.needs = Vec::new();
+                // New gates may never have held, and what never held cannot be lost; those on services keep their
+                // standing. Those outside are all alike here.
+                let after = self.stack.service(it.replica.service.as_str());
+                let stays = |old: &Need| {
+                    let is_same = |new: &Need| (&new.gate, new.lose) == (&old.gate, old.lose);
+                    matches!(old.gate, Gate::Service { .. })
+                        && after.is_some_and(|after| after.needs.iter().any(is_same))
+                };
+                it.needs.retain(stays);
             }
         }
         for (id, replica) in self.replicas.iter_mut().filter(|(id, _)| differs(&id.service)) {
+            replica.has_other_gates |= needs(&old, &id.service) != needs(&change.stack, &id.service);
             let restart = |stack: &Stack| stack.service(id.service.as_str()).map(|it| it.restart.clone());
             if restart(&old) != restart(&change.stack) {
                 // They were within the limit of their time.
@@ -146,12 +158,16 @@ impl Model {
     }
 
     /// How far a rolling restart has come with this replica.
-    pub(super) fn follow_roll(replica: &mut Replica, to: State) {
+    pub(super) fn follow_roll(replica: &mut Replica, to: State, reason: &Reason) {
         match to {
-            State::Ready | State::Completed | State::Backoff | State::Failed | State::Stopped => {
-                replica.rolling = false;
-            }
-            State::Waiting | State::Starting | State::Unready | State::Stopping => {}
+            State::Ready | State::Completed => replica.rolling = false,
+            State::Waiting
+            | State::Starting
+            | State::Unready
+            | State::Backoff
+            | State::Stopping
+            | State::Failed
+            | State::Stopped => replica.rolling &= *reason != Reason::Retired,
         }
         replica.joining &= matches!(to, State::Waiting | State::Starting);
     }
@@ -159,10 +175,14 @@ impl Model {
     pub(super) fn take_reload(&mut self, name: &ServiceName) {
         if self.up.contains(name) && self.config(name).reload == ReloadPolicy::Rolling {
             self.rolls.insert(name.clone());
-            // A newer reload takes the older one's place: what that has down is not of its making.
-            let its = self.replicas.iter_mut().filter(|(id, _)| id.service == *name);
-            its.for_each(|(_, replica)| replica.rolling = false);
         }
+    }
+
+    /// A command about the whole service: what is down is so for it, and for no reload any more.
+    pub(super) fn end_roll(&mut self, name: &ServiceName) {
+        self.rolls.remove(name);
+        let its = self.replicas.iter_mut().filter(|(id, _)| id.service == *name);
+        its.for_each(|(_, replica)| replica.rolling = false);
     }
 
     pub(super) fn take_signal_main(&mut self, spawn: SpawnId, signal: StopSignal) -> Result<(), Broken> {
@@ -209,10 +229,15 @@ impl Model {
         service: &Service,
         it: &Spawn,
     ) -> Result<(), Broken> {
-        if it.needs != service.needs || self.is_retired(id) || !self.up.contains(&service.name) {
+        if self.is_retired(id) || !self.up.contains(&service.name) {
             return Ok(());
         }
+        let has_held =
+            |need: &Need| it.needs.iter().any(|held| (&held.gate, held.lose) == (&need.gate, need.lose));
         for (place, need) in service.needs.iter().enumerate().filter(|(_, need)| need.lose == Lose::Stop) {
+            if !has_held(need) {
+                continue;
+            }
             let lost = match &need.gate {
                 Gate::Service { is: Condition::Completed, .. } => false,
                 Gate::Service { service: needed, is } => {
@@ -252,7 +277,7 @@ impl Model {
     /// Those that go down with this one.
     pub(super) fn stop(&mut self, name: &ServiceName) {
         self.up.remove(name);
-        self.rolls.remove(name);
+        self.end_roll(name);
         self.forget_gates(name);
         if let Some(change) = &mut self.change {
             change.again.remove(name);

@@ -9,6 +9,7 @@ use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, ServiceName, SpawnId, S
 use super::super::probe;
 use super::Model;
 use super::spawn::{Course, Spawn};
+use super::told::Told;
 
 /// See the module header.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ struct ReplicaGist {
     retry_at: Option<Moment>,
     backoff_until: Option<Moment>,
     watches_gates: bool,
+    has_other_gates: bool,
     /// The last run of each purpose.
     runs: BTreeMap<Purpose, (TaskId, Moment, Option<Moment>, Option<bool>)>,
 }
@@ -63,6 +65,7 @@ struct SpawnGist {
     condemned: bool,
     forgiven: bool,
     in_flight: Vec<ProbeKind>,
+    told: Told,
     /// Of each probe, while it runs: the last answers as far as thresholds look back.
     rows: Vec<Vec<bool>>,
     has_started: bool,
@@ -93,6 +96,7 @@ impl Model {
                 retry_at: replica.retry_at,
                 backoff_until: replica.backoff_until,
                 watches_gates: replica.watches_gates,
+                has_other_gates: replica.has_other_gates && replica.state == Some(State::Starting),
                 runs: self
                     .runs
                     .iter()
@@ -145,6 +149,7 @@ impl Spawn {
             ended_unasked: self.ended_unasked,
             condemned: self.condemned,
             forgiven: self.forgiven,
+            told: if gone { Told::default() } else { self.told.clone() },
             in_flight: self.in_flight.iter().copied().filter(|_| !gone).collect(),
             rows: ProbeKind::ALL.map(row).into(),
             has_started: self.has_started(config),

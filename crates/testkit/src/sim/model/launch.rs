@@ -40,7 +40,8 @@ impl Model {
             must_close: false,
             lost_gates: BTreeMap::new(),
             launched_at: now,
-            needs: config.needs.clone(),
+            // What came with a change while it was prepared may never have held, and what never held cannot be lost.
+            needs: if self.replicas[id].has_other_gates { Vec::new() } else { config.needs.clone() },
             lost: false,
             greeted: false,
             excused: false,
@@ -50,6 +51,7 @@ impl Model {
             forgiven: false,
             answers: Vec::new(),
             in_flight: BTreeSet::new(),
+            told: super::told::Told::default(),
         };
         self.spawns.insert(spawn, it);
         if let Some(replica) = self.replicas.get_mut(id) {
@@ -60,7 +62,7 @@ impl Model {
     }
 
     /// What must be so when a start begins: with its `before_start`, or with the launch.
-    pub(super) fn check_start(&self, id: &ReplicaId, now: Moment) -> Result<(), Broken> {
+    pub(super) fn check_start(&mut self, id: &ReplicaId, now: Moment) -> Result<(), Broken> {
         rule!(self.end.is_none(), "nothing is launched after the stop of the stack", "{id}");
         let config = self.config(&id.service);
         let last = self.replicas.get(id).and_then(|replica| replica.spawn);
@@ -87,8 +89,19 @@ impl Model {
         }
         let early =
             [replica.backoff_until, replica.retry_at].into_iter().flatten().find(|until| *until > now);
-        rule!(early.is_none(), "no restart before its wait is over", "{id} has to wait until {early:?}");
-        self.check_closed(id, now)
+        // A rolling restart does not wait; whether it is one is told right after.
+        let may_hurry = self.rolls.contains(&id.service);
+        rule!(
+            early.is_none() || may_hurry,
+            "no restart before its wait is over",
+            "{id} has to wait until {early:?}"
+        );
+        self.check_closed(id, now)?;
+        self.replicas.entry(id.clone()).and_modify(|replica| {
+            replica.hurries = early;
+            replica.has_other_gates &= prepared;
+        });
+        Ok(())
     }
 
     /// A start with outside gates comes with the last good answer of a round in which all were asked and passed.

@@ -126,6 +126,7 @@ impl Model {
         rule!(other.is_none(), "one command of a stop runs at a time", "{id}: {other:?} still runs");
         let last = self.runs.values().rfind(|run| run.replica == *id && run.purpose == Purpose::Stop);
         let failed = last.is_some_and(|run| run.passed == Some(false));
+        let done = last.is_some_and(|run| run.passed == Some(true));
         let it = self.tree_of(id)?;
         rule!(it.killed_at.is_none(), "no step follows the kill", "{id}: {action:?}, {it:?}");
         it.begin_asking(now, &policy);
@@ -137,7 +138,9 @@ impl Model {
             "{id}: {action:?} after {} steps",
             it.steps
         );
-        let early = it.next_step_at.is_some_and(|at| now < at) && !failed;
+        let early = it.next_step_at.is_some_and(|at| now < at)
+            && !failed
+            && !(done && it.course == Course::Leftovers);
         rule!(!early, "a step has its time", "{id}: the next one is due {:?}", it.next_step_at);
         it.steps += 1;
         it.next_step_at = next.and_then(|step| step.wait).map(|wait| now + wait).or(it.kill_by);

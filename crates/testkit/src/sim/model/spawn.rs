@@ -6,6 +6,7 @@ use mainstay_config::{Kind, Need, Service, StopPolicy};
 use mainstay_types::{Exit, Moment, ProbeKind, ReplicaId, State};
 
 use super::super::probe;
+use super::told::{Told, is_told};
 
 /// What was observed of one start.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub(super) struct Spawn {
     /// All answers, oldest first.
     pub(super) answers: Vec<(ProbeKind, bool)>,
     pub(super) in_flight: BTreeSet<ProbeKind>,
+    /// What it said beside that.
+    pub(super) told: Told,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +78,7 @@ impl Spawn {
 
     pub(super) fn has_started(&self, service: &Service) -> bool {
         probe(service, ProbeKind::Startup)
-            .is_none_or(|probe| self.longest_row(ProbeKind::Startup, true) >= probe.success_threshold)
+            .is_none_or(|probe| self.longest_row(ProbeKind::Startup, true) >= passes(probe))
     }
 
     /// The state of a program that runs and is not asked to stop.
@@ -83,19 +86,29 @@ impl Spawn {
         if !self.has_started(service) {
             return State::Starting;
         }
-        let Some(probe) = probe(service, ProbeKind::Readiness) else {
+        let Some(readiness) = probe(service, ProbeKind::Readiness) else {
             return match service.kind {
                 Kind::LongRunning => State::Ready,
                 Kind::Oneshot => State::Starting,
             };
         };
+        let failures = if is_told(readiness) { 1 } else { readiness.failure_threshold };
         let (mut state, mut row) = (State::Starting, (false, 0));
-        for (_, passed) in self.answers.iter().filter(|(kind, _)| *kind == ProbeKind::Readiness) {
+        let (mut starts, mut started) = (0, probe(service, ProbeKind::Startup).is_none());
+        for (kind, passed) in &self.answers {
+            if *kind == ProbeKind::Startup && !started {
+                starts = if *passed { starts + 1 } else { 0 };
+                started = probe(service, *kind).is_some_and(|startup| starts >= passes(startup));
+            }
+            if *kind != ProbeKind::Readiness {
+                continue;
+            }
             row = if row.0 == *passed { (*passed, row.1 + 1) } else { (*passed, 1) };
-            if row.0 && row.1 >= probe.success_threshold {
+            if row.0 && row.1 >= passes(readiness) {
                 state = State::Ready;
-            } else if !row.0 && row.1 >= probe.failure_threshold && state == State::Ready {
-                state = State::Unready;
+            } else if !row.0 && row.1 >= failures && state == State::Ready {
+                // What was said, and taken back, before the startup had passed was never seen.
+                state = if started { State::Unready } else { State::Starting };
             }
         }
         state
@@ -114,4 +127,9 @@ impl Spawn {
         }
         longest
     }
+}
+
+/// How many answers in a row make it pass; a program says it once.
+fn passes(probe: &mainstay_config::Probe) -> u32 {
+    if is_told(probe) { 1 } else { probe.success_threshold }
 }

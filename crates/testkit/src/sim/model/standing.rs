@@ -94,11 +94,7 @@ impl Model {
             "{id}: {state}, {:?}",
             replica.state
         );
-        // What was left behind by a replica that a change has taken away is nobody's.
-        let orphans = self.spawns.iter().filter(|(spawn, it)| {
-            it.replica == *id && it.course != Course::Gone && Some(**spawn) != replica.spawn && it.lost
-        });
-        let live = live(id).saturating_sub(orphans.count());
+        let live = live(id);
         rule!(live <= 1, "never more live replicas than wanted", "{id}: {live} trees");
         let spawn = replica.spawn.filter(|spawn| self.spawns[spawn].course != Course::Gone);
         let lost = spawn.is_some_and(|spawn| self.is_lost(spawn, now));
@@ -173,12 +169,13 @@ impl Model {
                 "{id} runs, and nothing holds it"
             );
             self.check_kept_gates(id, service, it)?;
+            self.check_silence(id, service, it, now)?;
             let lost_liveness = it.is_not_alive(service);
             rule!(!lost_liveness, "a lost liveness ends the program", "{id}");
             if let Some(probe) = probe(service, ProbeKind::Startup).filter(|_| !it.has_started(service)) {
                 let budget = probe.period * probe.failure_threshold;
                 let slack = probe.period + probe.timeout * 2 + self.late * 2;
-                let bound = since + probe.initial_delay + budget + slack;
+                let bound = (since + probe.initial_delay + budget).max(it.start_by()) + slack;
                 rule!(now <= bound, "a startup ends in time", "{id} should have been up at {bound:?}");
             }
         }

@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_config::{Condition, Gate, Lose, Stack, StackDiff};
+use mainstay_config::{Check, Condition, Gate, Lose, Probe, Stack, StackDiff};
 use mainstay_lifecycle::{
     Command, Effect, Event, GateCheckId, Purpose, Reason, Record, StackMachine, TaskId,
 };
-use mainstay_types::{Moment, ProbeKind, ReplicaId, SpawnId, State, StopSignal};
+use mainstay_types::{Moment, Notification, ProbeAction, ProbeKind, ReplicaId, SpawnId, State, StopSignal};
 
 use super::super::{Options, Subject, run_with};
 
@@ -31,6 +31,10 @@ pub(crate) enum Fault {
     PatientLiveness,
     PatientStartup,
     EagerReadiness,
+    AsksWhatIsTold,
+    WaitsForNoWord,
+    HastyStartup,
+    HastyWatchdog,
     StartsAll,
     NoRetry,
     NoBeforeStart,
@@ -38,6 +42,8 @@ pub(crate) enum Fault {
     NoAfterExit,
     HastySteps,
     IgnoresLoss,
+    // It does not listen.
+    NoMoreTime,
     // It does something else than it decided.
     OtherSignal,
     OtherReloadSignal,
@@ -86,7 +92,7 @@ pub(crate) enum Fault {
     OtherStates,
 }
 
-pub(crate) const FAULTS: [(Fault, &str); 62] = [
+pub(crate) const FAULTS: [(Fault, &str); 69] = [
     (Fault::NoLimit, "restarts never exceed the limit"),
     (Fault::LowerLimit, "it gives up only at the limit"),
     (Fault::NoServiceGates, "no start before its gates hold"),
@@ -98,6 +104,13 @@ pub(crate) const FAULTS: [(Fault, &str); 62] = [
     (Fault::PatientLiveness, "a lost liveness ends the program"),
     (Fault::PatientStartup, "a startup ends in time"),
     (Fault::EagerReadiness, "a state is what was observed"),
+    (Fault::AsksWhatIsTold, "what a program says itself is never asked"),
+    (Fault::WaitsForNoWord, "nothing is ready before it says so"),
+    (Fault::HastyStartup, "a start has its whole time to say so"),
+    (Fault::NoMoreTime, "a start has its whole time to say so"),
+    (Fault::PatientStartup, "a start that says nothing ends in time"),
+    (Fault::HastyWatchdog, "a watchdog that is fed is quiet"),
+    (Fault::PatientLiveness, "a starved watchdog ends its program"),
     (Fault::StartsAll, "only what is wanted is launched"),
     (Fault::DropLaunch, "a state is what was observed"),
     (Fault::DoubleLaunch, "never more live replicas than wanted"),
@@ -179,6 +192,7 @@ fn every_rule_has_a_machine_that_breaks_it() {
         include_str!("../model/launch.rs"),
         include_str!("../model/runs.rs"),
         include_str!("../model/change.rs"),
+        include_str!("../model/told.rs"),
     ]
     .concat();
     let rules = source.split("rule!(").skip(1).filter_map(|call| {
@@ -394,6 +408,11 @@ impl Subject for Broken {
         if self.fault == Fault::IgnoreStop && matches!(event, Event::Command(Command::Stop(_))) {
             return vec![];
         }
+        if self.fault == Fault::NoMoreTime
+            && matches!(event, Event::Notified { what: Notification::ExtendTimeout(_), .. })
+        {
+            return vec![];
+        }
         let was_settled = self.machine.is_settled();
         let misread_event = match &event {
             Event::Apply(stack) if !self.ending => {
@@ -468,6 +487,10 @@ fn state_record(replica: &ReplicaId, from: State, to: State) -> Effect {
     Effect::Record(Record::State { replica: replica.clone(), from, to, reason: Reason::StopRequested })
 }
 
+fn is_told(probe: &Probe) -> bool {
+    !matches!(probe.check, Check::Ask(_))
+}
+
 /// The stack as a machine with this fault understands it.
 fn misread(fault: Fault, stack: &Stack) -> Stack {
     let mut stack = stack.clone();
@@ -509,6 +532,21 @@ fn misread(fault: Fault, stack: &Stack) -> Stack {
             }
             Fault::EagerReadiness => {
                 service.readiness.iter_mut().for_each(|probe| probe.success_threshold = 1);
+            }
+            Fault::AsksWhatIsTold => {
+                let asked = ProbeAction::File("/up".into());
+                for probe in [&mut service.startup, &mut service.readiness, &mut service.liveness] {
+                    probe.iter_mut().for_each(|probe| probe.check = Check::Ask(asked.clone()));
+                }
+            }
+            Fault::WaitsForNoWord => drop(service.readiness.take_if(|it| is_told(it))),
+            Fault::HastyStartup => {
+                let told = service.startup.iter_mut().filter(|it| is_told(it));
+                told.for_each(|probe| probe.period /= 8);
+            }
+            Fault::HastyWatchdog => {
+                let told = service.liveness.iter_mut().filter(|it| is_told(it));
+                told.for_each(|probe| probe.period /= 8);
             }
             Fault::StartsAll => service.autostart = true,
             _ => {}
