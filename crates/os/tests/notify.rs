@@ -374,12 +374,13 @@ fn a_signal_to_the_main_process_reaches_it_alone() {
     for cgroups in BOTH {
         let mut host = Host::start(cgroups);
         let socket = open(&host);
-        let script = "heard = lambda *_: say('RELOADING=1')\n\
-                      signal.signal(signal.SIGHUP, heard)\n\
+        // Blocked and waited for: a signal that comes before the wait is not lost.
+        let script = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGUSR1])\n\
                       child = os.fork()\n\
-                      if not child: wait(); say('STATUS=end')\n\
-                      else: say('READY=1')\n\
-                      while True: signal.pause()\n";
+                      if child: say('READY=1')\n\
+                      while True:\n\
+                      \x20   heard = signal.sigwait([signal.SIGHUP, signal.SIGUSR1])\n\
+                      \x20   say('RELOADING=1' if heard == signal.SIGHUP else 'STATUS=end')\n";
         let (spawn, pid) = host.run("a", python(&socket, script));
         assert_eq!(recv(&host, &socket).facts, [Notification::Ready]);
         for _ in 0..3 {
