@@ -9,7 +9,8 @@ fn hooks_run_with_the_facts_and_their_outcome_is_told() {
     let fixture = Fixture::new(
         r#"
         [service.web]
-        command = ["sh", "-c", "echo program >> order; exec sleep 1000"]
+        command = ["sh", "-c", "echo program >> order; echo up; exec sleep 1000"]
+        readiness = { log = "^up$" }
         before_start = ["sh", "-c", "echo $MAINSTAY_HOOK of $MAINSTAY_SERVICE >> order"]
         after_ready = ["sh", "-c", "echo $MAINSTAY_HOOK $MAINSTAY_PID >> order; echo to the log"]
         before_stop = { command = ["sh", "-c", "echo $MAINSTAY_HOOK $MAINSTAY_PID >> order"], timeout = "5s" }

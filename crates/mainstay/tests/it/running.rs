@@ -54,7 +54,7 @@ fn gives_up_and_says_why_with_the_last_lines() {
     let fixture = Fixture::new(
         r#"
         [service.bad]
-        command = "sh -c 'echo reading settings; echo no database url >&2; exit 3'"
+        command = "sh -c 'echo reading settings >&2; echo no database url >&2; exit 3'"
         restart = { backoff = { first = "10ms" }, give_up = { failures = 3, within = "60s" } }
         "#,
     );
