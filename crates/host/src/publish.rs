@@ -20,8 +20,6 @@ use crate::event_store::EventStore;
 pub const LAST_LINES: usize = 10;
 /// How long an exit may be held back for its output. A log that cannot be written must not silence the events.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
-/// The log may read a program's first line this much before the loop has noted its start.
-const ATTACH_SLACK: Duration = Duration::from_millis(1);
 /// Events a slow follower may be behind before it is sent back to the record.
 const FOLLOWER_LAG: usize = 1024;
 
@@ -38,6 +36,11 @@ pub(crate) enum Outgoing {
         service: Option<String>,
         replica: Option<u32>,
         text: String,
+    },
+    /// From then on its output is read.
+    Begun {
+        spawn: SpawnId,
+        at: Timestamp,
     },
     /// The tree of this start is gone: its pipes are closed even if a stranger still holds them.
     Detach(SpawnId),
@@ -70,6 +73,7 @@ impl Publisher {
             followers: followers.clone(),
             newest: Arc::clone(&newest),
             last_lines: BTreeMap::new(),
+            begun: BTreeMap::new(),
         };
         let handle = tokio::spawn(task.run(inbox));
         (Self { outgoing, followers, newest }, handle)
@@ -84,6 +88,11 @@ impl Publisher {
         let (service, index) =
             replica.map_or((None, None), |id| (Some(id.service.to_string()), Some(id.index)));
         let _ = self.outgoing.send(Outgoing::Notice { at: Timestamp::now(), service, replica: index, text });
+    }
+
+    /// To be called just before the output of this start is read.
+    pub(crate) fn begun(&self, spawn: SpawnId) {
+        let _ = self.outgoing.send(Outgoing::Begun { spawn, at: Timestamp::now() });
     }
 
     pub(crate) fn detach(&self, spawn: SpawnId) {
@@ -111,6 +120,8 @@ struct Task {
     newest: Arc<AtomicI64>,
     /// The last lines of a replica's latest failure, until its state after it has been told.
     last_lines: BTreeMap<ReplicaId, Vec<String>>,
+    /// Since when the output of a start is read, until its tree is gone.
+    begun: BTreeMap<SpawnId, Timestamp>,
 }
 
 impl Task {
@@ -126,7 +137,11 @@ impl Task {
                         Event { service, replica, reason: Some(text), ..Event::new(EventKind::Log, at) };
                     self.publish(event);
                 }
+                Outgoing::Begun { spawn, at } => {
+                    self.begun.insert(spawn, at);
+                }
                 Outgoing::Detach(spawn) => {
+                    self.begun.remove(&spawn);
                     // Nobody waits for it: the capture takes its requests in order, and finishes them when it is closed.
                     let capture = self.capture.clone();
                     tokio::spawn(async move { capture.detach(spawn).await });
@@ -183,8 +198,8 @@ impl Task {
                     let settled =
                         tokio::time::timeout(SETTLE_LIMIT, self.capture.settle(spawn, LAST_LINES)).await;
                     // Only of this start: what came before it belongs to another failure.
-                    let begun = at.checked_sub(ran + ATTACH_SLACK).unwrap_or(at);
-                    let of_this_start = |line: &&LogLine| line.at >= begun;
+                    let begun = self.begun.get(&spawn).copied();
+                    let of_this_start = |line: &&LogLine| begun.is_some_and(|begun| line.at >= begun);
                     let lines: Vec<String> =
                         settled.unwrap_or_default().iter().filter(of_this_start).map(printable).collect();
                     self.last_lines.insert(replica.clone(), lines.clone());
