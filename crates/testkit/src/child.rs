@@ -5,7 +5,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The path of `misbehave`. Cargo builds it only with this crate's own tests; for others' it is built here, once, with
-/// the profile and the target folder of the running test.
+/// the profile and the target folder of the running test. All packages are chosen, so that outside crates have the features that
+/// a test of the workspace built them with already.
 ///
 /// # Panics
 /// When it cannot be built: a test that needs it cannot go on.
@@ -29,7 +30,7 @@ fn find_or_build() -> anyhow::Result<PathBuf> {
     let target_dir = profile_dir.parent().unwrap_or(profile_dir);
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "--quiet", "--package", "mainstay-testkit", "--bin", "misbehave", "--target-dir"])
+        .args(["build", "--quiet", "--workspace", "--bin", "misbehave", "--target-dir"])
         .arg(target_dir)
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile_dir.ends_with("release") {
