@@ -15,7 +15,7 @@ use mainstay_api::{
 use mainstay_logs::read::{Query, Selection};
 use mainstay_logs::{LogLine, Stream};
 use mainstay_os::ControlListener;
-use mainstay_types::{ReplicaId, State, Timestamp};
+use mainstay_types::{ReplicaId, ServiceName, State, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::event_store::{EventFilter, EventStore};
@@ -225,7 +225,14 @@ impl ControlPlane for HostHandle {
             *before = use_of.iter().map(|(pid, (usage, _))| (*pid, (now, usage.cpu))).collect();
         }
         let wall = Timestamp::now();
-        for replica in status.services.iter_mut().flat_map(|service| &mut service.replicas) {
+        let last_lines = self.inner.publisher.last_lines();
+        let replicas = status.services.iter_mut().flat_map(|service| {
+            let name = ServiceName::parse(&service.name).ok();
+            service.replicas.iter_mut().map(move |replica| (name.clone(), replica))
+        });
+        for (service, replica) in replicas {
+            replica.last_lines =
+                service.and_then(|service| last_lines.shown(&ReplicaId { service, index: replica.index }));
             if let Some((usage, since_last)) = replica.pid.and_then(|pid| use_of.get(&pid)) {
                 let since_start =
                     replica.started_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok());

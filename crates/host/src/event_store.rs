@@ -161,6 +161,17 @@ pub fn read_events(path: &Path, filter: &EventFilter) -> Result<Vec<Event>, Even
     query(&connection, filter)
 }
 
+/// The events of the record with ids from `first` to `last`, oldest first; whether or not a host runs.
+pub fn events_between(path: &Path, first: i64, last: i64) -> Result<Vec<Event>, EventStoreError> {
+    let open = |source| EventStoreError::Open { path: path.to_owned(), source };
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(open)?;
+    check_layout(&connection, path)?;
+    let mut statement = connection
+        .prepare("SELECT json FROM event WHERE id BETWEEN ?1 AND ?2 ORDER BY id")
+        .map_err(EventStoreError::Query)?;
+    rows_to_events(&mut statement, params![first, last])
+}
+
 fn is_damaged(error: &EventStoreError) -> bool {
     match error {
         EventStoreError::Open { source, .. } => matches!(
@@ -209,11 +220,18 @@ fn query(connection: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Ev
         )
         .map_err(EventStoreError::Query)?;
     let limit = filter.last.map_or(MAX_KEPT, i64::from);
-    let rows = statement
-        .query_map(params![filter.after_id.unwrap_or(0), filter.service, limit], |row| {
-            row.get::<_, String>(0)
-        })
-        .map_err(EventStoreError::Query)?;
+    let mut events =
+        rows_to_events(&mut statement, params![filter.after_id.unwrap_or(0), filter.service, limit])?;
+    events.reverse();
+    Ok(events)
+}
+
+fn rows_to_events(
+    statement: &mut rusqlite::Statement<'_>,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<Event>, EventStoreError> {
+    let rows =
+        statement.query_map(parameters, |row| row.get::<_, String>(0)).map_err(EventStoreError::Query)?;
     let mut events = Vec::new();
     for json in rows {
         let json = json.map_err(EventStoreError::Query)?;
@@ -226,7 +244,6 @@ fn query(connection: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Ev
         })?;
         events.push(event);
     }
-    events.reverse();
     Ok(events)
 }
 
@@ -352,6 +369,8 @@ mod tests {
         store.close(LIMIT);
         let filter = EventFilter { last: Some(1), ..EventFilter::default() };
         assert_eq!(ids(&read_events(&path, &filter).unwrap()), [2500]);
+        assert_eq!(ids(&events_between(&path, 2499, 9000).unwrap()), [2499, 2500]);
+        assert_eq!(ids(&events_between(&path, 0, 1).unwrap()), [1]);
     }
 
     #[test]

@@ -377,7 +377,7 @@ impl Host {
             return;
         };
         let open = move || Ok((output.stdout.into_reader()?, output.stderr.into_reader()?));
-        self.publisher.begun(spawn);
+        self.publisher.begun(replica.clone(), spawn);
         self.capture.attach(replica, spawn, policy, open);
     }
 

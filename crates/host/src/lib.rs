@@ -26,6 +26,7 @@
 //! | `perform` | one effect after the other: a request to `os`, a task, or a line of the record |
 //! | `launch_spec` | from a declaration to the one request that starts its program |
 //! | `preflight` | what `check` and a reload look at before anything is started |
+//! | `last_lines` | what failing replicas wrote last |
 //! | `sockets` | the sockets of `listen`, open from the first start of a service on |
 //! | `said` | who listens to which start by sd_notify and readiness descriptors, and who is believed |
 //! | `log_watch` | which lines of output somebody waits for |
@@ -38,6 +39,7 @@ mod control;
 mod error;
 mod event_store;
 mod host;
+mod last_lines;
 mod launch_spec;
 mod load;
 mod log_watch;
@@ -58,11 +60,12 @@ mod waiters;
 
 pub use control::{HostHandle, StopBlocker, log_entry};
 pub use error::{HostError, chain};
-pub use event_store::{EventFilter, EventStoreError, read_events};
+pub use event_store::{EventFilter, EventStoreError, events_between, read_events};
 pub use host::{Host, HostOptions, HostOutcome};
+pub use last_lines::LAST_LINES;
 pub use launch_spec::PrepareError;
 pub use load::{LoadError, load, stack_name};
 pub use paths::{Paths, RUNTIME_DIR_VARIABLE, STATE_DIR_VARIABLE};
 pub use preflight::{Warning, preflight, warnings};
-pub use publish::{LAST_LINES, Observer};
+pub use publish::Observer;
 pub use reload::Loader;

@@ -1,24 +1,22 @@
 //! From the loop's records to everybody who wants to know: the event record, followers, the terminal.
 //!
-//! One task takes the records in order. An exit nobody asked for is told only after the output that came before it
-//! has been written to the log, and carries its last lines: whoever reads the event finds the log complete.
+//! One task takes the records in order. A failure is told only after the output that came before it has been written to
+//! the log, and carries its last lines: whoever reads the event finds the log complete.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use mainstay_api::{Event, EventKind, ExitInfo};
-use mainstay_lifecycle::{Command, Record};
+use mainstay_lifecycle::{Command, Purpose, Reason, Record};
 use mainstay_logs::{Capture, LogLine};
-use mainstay_types::{Exit, ReplicaId, SpawnId, State, Timestamp};
+use mainstay_types::{Exit, ProbeFailure, ProbeOutcome, ReplicaId, SpawnId, State, Timestamp};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::event_store::EventStore;
+use crate::last_lines::{Begun, LAST_LINES, LastLines};
 
-/// Lines of output carried by a failure.
-pub const LAST_LINES: usize = 10;
-/// How long an exit may be held back for its output. A log that cannot be written must not silence the events.
+/// How long a failure may be held back for its output. A log that cannot be written must not silence the events.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 /// Events a slow follower may be behind before it is sent back to the record.
 const FOLLOWER_LAG: usize = 1024;
@@ -39,6 +37,7 @@ pub(crate) enum Outgoing {
     },
     /// From then on its output is read.
     Begun {
+        replica: ReplicaId,
         spawn: SpawnId,
         at: Timestamp,
     },
@@ -54,6 +53,7 @@ pub(crate) struct Publisher {
     outgoing: mpsc::UnboundedSender<Outgoing>,
     followers: broadcast::Sender<Arc<Event>>,
     newest: Arc<AtomicI64>,
+    last_lines: LastLines,
 }
 
 impl Publisher {
@@ -66,17 +66,18 @@ impl Publisher {
         let (outgoing, inbox) = mpsc::unbounded_channel();
         let (followers, _) = broadcast::channel(FOLLOWER_LAG);
         let newest = Arc::new(AtomicI64::new(newest));
+        let last_lines = LastLines::default();
         let task = Task {
             store,
             capture,
             observer,
             followers: followers.clone(),
             newest: Arc::clone(&newest),
-            last_lines: BTreeMap::new(),
-            begun: BTreeMap::new(),
+            last_lines: last_lines.clone(),
+            begun: Begun::default(),
         };
         let handle = tokio::spawn(task.run(inbox));
-        (Self { outgoing, followers, newest }, handle)
+        (Self { outgoing, followers, newest, last_lines }, handle)
     }
 
     pub(crate) fn record(&self, record: Record) {
@@ -91,8 +92,8 @@ impl Publisher {
     }
 
     /// To be called just before the output of this start is read.
-    pub(crate) fn begun(&self, spawn: SpawnId) {
-        let _ = self.outgoing.send(Outgoing::Begun { spawn, at: Timestamp::now() });
+    pub(crate) fn begun(&self, replica: ReplicaId, spawn: SpawnId) {
+        let _ = self.outgoing.send(Outgoing::Begun { replica, spawn, at: Timestamp::now() });
     }
 
     pub(crate) fn detach(&self, spawn: SpawnId) {
@@ -110,6 +111,11 @@ impl Publisher {
     pub(crate) fn newest_id(&self) -> i64 {
         self.newest.load(Ordering::Acquire)
     }
+
+    /// What each failing replica wrote last.
+    pub(crate) fn last_lines(&self) -> &LastLines {
+        &self.last_lines
+    }
 }
 
 struct Task {
@@ -118,10 +124,8 @@ struct Task {
     observer: Option<Observer>,
     followers: broadcast::Sender<Arc<Event>>,
     newest: Arc<AtomicI64>,
-    /// The last lines of a replica's latest failure, until its state after it has been told.
-    last_lines: BTreeMap<ReplicaId, Vec<String>>,
-    /// Since when the output of a start is read, until its tree is gone.
-    begun: BTreeMap<SpawnId, Timestamp>,
+    last_lines: LastLines,
+    begun: Begun,
 }
 
 impl Task {
@@ -137,11 +141,9 @@ impl Task {
                         Event { service, replica, reason: Some(text), ..Event::new(EventKind::Log, at) };
                     self.publish(event);
                 }
-                Outgoing::Begun { spawn, at } => {
-                    self.begun.insert(spawn, at);
-                }
+                Outgoing::Begun { replica, spawn, at } => self.begun.begin(replica, spawn, at),
                 Outgoing::Detach(spawn) => {
-                    self.begun.remove(&spawn);
+                    self.begun.gone(spawn);
                     // Nobody waits for it: the capture takes its requests in order, and finishes them when it is closed.
                     let capture = self.capture.clone();
                     tokio::spawn(async move { capture.detach(spawn).await });
@@ -172,14 +174,7 @@ impl Task {
     async fn event_of(&mut self, at: Timestamp, record: Record) -> Event {
         match record {
             Record::State { replica, from, to, reason } => {
-                let lines = if matches!(to, State::Failed | State::Backoff) {
-                    self.last_lines.get(&replica).cloned()
-                } else {
-                    None
-                };
-                if matches!(to, State::Ready | State::Completed | State::Failed | State::Stopped) {
-                    self.last_lines.remove(&replica);
-                }
+                let lines = self.lines_of_state(&replica, to, &reason).await;
                 Event {
                     from: Some(from.to_string()),
                     to: Some(to.to_string()),
@@ -192,17 +187,13 @@ impl Task {
                 Event { pid: Some(pid), ..of_replica(EventKind::Spawned, at, &replica) }
             }
             Record::Exited { replica, spawn, exit, ran, requested } => {
-                let lines = if requested {
+                // A stop that a failing probe asked for is a failure as well.
+                let lines = if requested && self.last_lines.of_failure(&replica).is_none() {
                     None
                 } else {
-                    let settled =
-                        tokio::time::timeout(SETTLE_LIMIT, self.capture.settle(spawn, LAST_LINES)).await;
-                    // Only of this start: what came before it belongs to another failure.
-                    let begun = self.begun.get(&spawn).copied();
-                    let of_this_start = |line: &&LogLine| begun.is_some_and(|begun| line.at >= begun);
-                    let lines: Vec<String> =
-                        settled.unwrap_or_default().iter().filter(of_this_start).map(printable).collect();
-                    self.last_lines.insert(replica.clone(), lines.clone());
+                    let settled = limited(self.capture.settle(spawn, LAST_LINES)).await;
+                    let lines = self.begun.lines_of_start(spawn, &settled);
+                    self.last_lines.fails(&replica, lines.clone());
                     Some(lines)
                 };
                 Event {
@@ -231,6 +222,7 @@ impl Task {
                 ..Event::new(EventKind::Gate, at)
             },
             Record::Run { replica, purpose, outcome, took } => Event {
+                lines: self.lines_of_run(&replica, purpose, &outcome).await,
                 command: Some(purpose.as_str().to_owned()),
                 passed: Some(outcome.is_passed()),
                 reason: Some(format!(
@@ -243,9 +235,11 @@ impl Task {
                 ran_ms: Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
                 ..of_replica(EventKind::Command, at, &replica)
             },
-            Record::GaveUp { replica, reason } => {
-                Event { reason: Some(reason.to_string()), ..of_replica(EventKind::Incident, at, &replica) }
-            }
+            Record::GaveUp { replica, reason } => Event {
+                reason: Some(reason.to_string()),
+                lines: self.last_lines.of_failure(&replica),
+                ..of_replica(EventKind::Incident, at, &replica)
+            },
             Record::Reloaded { replica, how } => Event {
                 command: Some("reload".to_owned()),
                 reason: Some(how),
@@ -272,6 +266,66 @@ impl Task {
             }
         }
     }
+
+    /// The lines that a change of state carries: those of the failure it tells of.
+    async fn lines_of_state(
+        &mut self,
+        replica: &ReplicaId,
+        to: State,
+        reason: &Reason,
+    ) -> Option<Vec<String>> {
+        match to {
+            State::Unready | State::Stopping if matches!(reason, Reason::ProbeFailed { .. }) => {
+                let written = limited(self.capture.tail(replica, LAST_LINES)).await;
+                let lines = self.begun.lines_of_program(replica, &written);
+                self.last_lines.fails(replica, lines.clone());
+                Some(lines)
+            }
+            State::Failed | State::Backoff => {
+                self.last_lines.fails_silently(replica);
+                self.last_lines.of_failure(replica)
+            }
+            State::Waiting | State::Starting => {
+                self.last_lines.starts(replica);
+                None
+            }
+            State::Ready => {
+                self.last_lines.recovered(replica);
+                None
+            }
+            State::Completed | State::Stopped => {
+                self.last_lines.recovered(replica);
+                self.begun.rests(replica);
+                None
+            }
+            State::Unready | State::Stopping => None,
+        }
+    }
+
+    /// The lines that the end of a command around a replica's life carries; one that fails before the start is the
+    /// failure of the start.
+    async fn lines_of_run(
+        &mut self,
+        replica: &ReplicaId,
+        purpose: Purpose,
+        outcome: &ProbeOutcome,
+    ) -> Option<Vec<String>> {
+        // One that could not be started has written nothing.
+        if outcome.is_passed() || matches!(outcome, ProbeOutcome::Failed(ProbeFailure::NotStarted(_))) {
+            return None;
+        }
+        let written = limited(self.capture.tail(replica, LAST_LINES)).await;
+        let lines = self.begun.lines_of_command(replica, &written);
+        if purpose == Purpose::BeforeStart {
+            self.last_lines.fails(replica, lines.clone());
+        }
+        Some(lines)
+    }
+}
+
+/// A log that cannot be read or written in time gives no lines.
+async fn limited(lines: impl Future<Output = Vec<LogLine>>) -> Vec<LogLine> {
+    tokio::time::timeout(SETTLE_LIMIT, lines).await.unwrap_or_default()
 }
 
 fn of_replica(kind: EventKind, at: Timestamp, replica: &ReplicaId) -> Event {
@@ -294,9 +348,4 @@ fn command_words(command: &Command) -> (&'static str, Option<String>) {
         Command::StopStack => ("stop", None),
         Command::KillStack => ("kill", None),
     }
-}
-
-/// A line for an event: text, without what would move the cursor, at most 1000 characters.
-fn printable(line: &LogLine) -> String {
-    String::from_utf8_lossy(&line.text).chars().filter(|c| *c == '\t' || !c.is_control()).take(1000).collect()
 }

@@ -11,7 +11,7 @@ use mainstay_types::{Moment, Timestamp, format_size};
 use crate::host::Host;
 
 impl Host {
-    /// Everything but the file and the use of CPU and memory, which the asker's task looks up.
+    /// Everything but the file, the last lines and the use of CPU and memory, which the asker's task looks up.
     pub(crate) fn status(&self) -> Status {
         let (machine, stack, now) = (&self.machine, self.machine.stack(), self.now());
         let clock = WallClock::at(now);
@@ -116,6 +116,7 @@ pub(crate) fn service_status(view: &ServiceView<'_>, stack: &Stack, clock: &Wall
                 cpu_percent: None,
                 memory_bytes: None,
                 status_text: replica.status_text.clone(),
+                last_lines: None,
             })
             .collect(),
         stops_first: Vec::new(),

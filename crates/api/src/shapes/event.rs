@@ -40,7 +40,7 @@ pub struct Event {
     /// `exited`: whether it had been asked to end.
     #[schema(required)]
     pub requested: Option<bool>,
-    /// Failures: the last lines the program wrote, oldest first.
+    /// Failures: the last lines of the replica concerned before it, oldest first; null where nothing was run.
     #[schema(required)]
     pub lines: Option<Vec<String>>,
     /// `probe`: `startup`, `readiness` or `liveness`.
@@ -87,6 +87,28 @@ impl Event {
             answer: None,
             tries: None,
             command: None,
+        }
+    }
+
+    /// Whether it tells that something went wrong with a service or with the host: an exit that nobody asked for and
+    /// that was no success, a back-off, a failed state, an incident.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        let is_bad_state = |state: &str| matches!(state, "failed" | "backoff");
+        match self.event {
+            EventKind::Incident => true,
+            EventKind::State => self.to.as_deref().is_some_and(is_bad_state) && self.from != self.to,
+            EventKind::Exited => {
+                self.requested == Some(false) && self.exit.as_ref().is_some_and(|exit| exit.code != Some(0))
+            }
+            EventKind::Spawned
+            | EventKind::Probe
+            | EventKind::Gate
+            | EventKind::Command
+            | EventKind::Log
+            | EventKind::Finding
+            | EventKind::Release
+            | EventKind::Settings => false,
         }
     }
 }

@@ -155,6 +155,10 @@ pub struct ReplicaStatus {
     #[serde(default)]
     #[schema(required)]
     pub status_text: Option<String>,
+    /// What it wrote last before its last failure, oldest first, until it has recovered; null when there is nothing.
+    #[serde(default)]
+    #[schema(required)]
+    pub last_lines: Option<Vec<String>>,
 }
 
 /// How a process ended, and when.

@@ -126,6 +126,7 @@ pub(crate) fn service_status() -> ServiceStatus {
             cpu_percent: Some(1.5),
             memory_bytes: Some(8_388_608),
             status_text: Some("3 clients".to_owned()),
+            last_lines: Some(vec!["out of memory".to_owned()]),
         }],
         stops_first: vec!["worker".to_owned()],
         limits: vec![LimitStatus {
@@ -155,6 +156,7 @@ pub(crate) fn status() -> Status {
             cpu_percent: None,
             memory_bytes: None,
             status_text: None,
+            last_lines: None,
         }],
         stops_first: vec![],
         limits: vec![],

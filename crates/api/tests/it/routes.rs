@@ -18,12 +18,12 @@ async fn status_is_the_contracts_shape() {
         r#""started_at":"2026-11-22T15:20:00Z","unit":null,"file":{"path":"/srv/shop/mainstay.toml","loaded_at":"2026-11-22T15:20:00Z","changed":true},"applying":false},"services":["#,
         r#"{"name":"db-migrate","kind":"oneshot","phase":"initializing","state":"waiting","reason":null,"replicas":["#,
         r#"{"index":0,"pid":null,"state":"waiting","started_at":null,"restarts":0,"last_exit":null,"#,
-        r#""cpu_percent":null,"memory_bytes":null,"status_text":null}],"stops_first":[],"limits":[],"listen":[]},"#,
+        r#""cpu_percent":null,"memory_bytes":null,"status_text":null,"last_lines":null}],"stops_first":[],"limits":[],"listen":[]},"#,
         r#"{"name":"web","kind":"long-running","phase":"running","state":"ready","#,
         r#""reason":"readiness probe passed: HTTP 200","replicas":["#,
         r#"{"index":0,"pid":4212,"state":"ready","started_at":"2026-11-22T15:20:01Z","restarts":2,"#,
         r#""last_exit":{"code":null,"signal":"SIGKILL","description":"was ended by SIGKILL","at":"2026-11-22T15:19:59.5Z"},"#,
-        r#""cpu_percent":1.5,"memory_bytes":8388608,"status_text":"3 clients"}],"stops_first":["worker"],"limits":[{"name":"memory","value":"512MiB","enforced_by":"cgroup","note":null}],"listen":[{"name":"http","address":"0.0.0.0:80","open":true}]}]}"#,
+        r#""cpu_percent":1.5,"memory_bytes":8388608,"status_text":"3 clients","last_lines":["out of memory"]}],"stops_first":["worker"],"limits":[{"name":"memory","value":"512MiB","enforced_by":"cgroup","note":null}],"listen":[{"name":"http","address":"0.0.0.0:80","open":true}]}]}"#,
     );
     assert_eq!(answer.body, expected);
     assert!(answer.headers.contains("content-type: application/json\r\n"), "{answer:?}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstay_api::{ReplicaStatus, ServiceStatus, Status};
-use mainstay_types::{ExitCode, Timestamp, format_duration, format_size};
+use mainstay_types::{ExitCode, State, Timestamp, format_duration, format_size};
 
 use crate::cli::Global;
 use crate::client::{block_on, client, client_failure};
@@ -14,6 +14,9 @@ use crate::terminal::{BOLD, DIM, WARN, paint, print, size, state_style};
 
 /// Pause between two looks with `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
+/// Failing replicas whose last lines are shown, and lines of each; `-v` shows all there are.
+const MAX_FAILING: usize = 5;
+const MAX_LAST_LINES: usize = 3;
 
 /// Prints the state of the stack, or of some of its services.
 pub(crate) fn status(global: &Global, services: &[String], watch: bool) -> Result<(), Failure> {
@@ -55,7 +58,8 @@ fn page(global: &Global, status: &Status) -> String {
         // The shapes are made of strings and numbers only; such a value always becomes JSON.
         serde_json::to_string(status).unwrap_or_default() + "\n"
     } else {
-        table(status, Timestamp::now())
+        let now = Timestamp::now();
+        table(status, now) + &last_lines(status, global.verbose)
     }
 }
 
@@ -135,12 +139,43 @@ fn table(status: &Status, now: Timestamp) -> String {
     out
 }
 
-fn row(service: &ServiceStatus, replica: &ReplicaStatus, now: Timestamp) -> Vec<Cell> {
-    let name = if service.replicas.len() == 1 {
+/// What the replicas that failed or wait for another start wrote last.
+fn last_lines(status: &Status, all: bool) -> String {
+    let failing: Vec<(&ServiceStatus, &ReplicaStatus, &[String])> = status
+        .services
+        .iter()
+        .flat_map(|service| service.replicas.iter().map(move |replica| (service, replica)))
+        .filter(|(_, replica)| matches!(replica.state, State::Failed | State::Backoff))
+        .filter_map(|(service, replica)| Some((service, replica, replica.last_lines.as_deref()?)))
+        .collect();
+    let (replicas, lines) = if all { (failing.len(), usize::MAX) } else { (MAX_FAILING, MAX_LAST_LINES) };
+    let mut out = String::new();
+    for (service, replica, written) in failing.iter().take(replicas) {
+        out.push_str(&format!("{} wrote last:\n", replica_name(service, replica)));
+        for line in &written[written.len().saturating_sub(lines)..] {
+            out.push_str(&paint(DIM, &format!("  {line}")));
+            out.push('\n');
+        }
+    }
+    if failing.len() > replicas {
+        let more = failing.len() - replicas;
+        out.push_str(&format!(
+            "and {more} more that failed: `mainstay status SERVICE` shows what one wrote last\n"
+        ));
+    }
+    out
+}
+
+/// `web`, or `web.1` where there are several.
+fn replica_name(service: &ServiceStatus, replica: &ReplicaStatus) -> String {
+    if service.replicas.len() == 1 {
         service.name.clone()
     } else {
         format!("{}.{}", service.name, replica.index)
-    };
+    }
+}
+
+fn row(service: &ServiceStatus, replica: &ReplicaStatus, now: Timestamp) -> Vec<Cell> {
     let dash = || "-".to_owned();
     let reason = match (&service.reason, &replica.last_exit) {
         (Some(reason), _) => reason.clone(),
@@ -155,7 +190,7 @@ fn row(service: &ServiceStatus, replica: &ReplicaStatus, now: Timestamp) -> Vec<
     };
     let said = replica.status_text.as_ref().map_or_else(String::new, |text| format!("; it says: {text}"));
     vec![
-        Cell::plain(name),
+        Cell::plain(replica_name(service, replica)),
         Cell::styled(replica.state.to_string(), state_style(replica.state)),
         Cell::right(replica.pid.map_or_else(dash, |pid| pid.to_string())),
         Cell::right(replica.started_at.map_or_else(dash, |at| age(at, now))),
