@@ -182,6 +182,7 @@ A file that does not validate changes nothing. SIGHUP to the host applies the fi
   mainstay logs web -f --since 10m       one service, and go on
   mainstay logs --grep 'timeout|refused' --stream stderr
   mainstay logs -n 1000 --json
+  mainstay logs web --around last        what all services said around web's last failure
 
 Works without a running host. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11-22T15:20:01Z.")]
     Logs {
@@ -206,6 +207,12 @@ Works without a running host. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11
         /// Only lines that match this regular expression
         #[arg(long, value_name = "REGEX")]
         grep: Option<String>,
+        /// What all services wrote around a failure, with the events: `last`, or an id that `events -v` shows
+        #[arg(long, value_name = "FAILURE", conflicts_with_all = ["follow", "lines", "since", "until"])]
+        around: Option<String>,
+        /// With --around: so long before and after [default: 10s]
+        #[arg(long, value_name = "DURATION", value_parser = duration, requires = "around")]
+        window: Option<Duration>,
         /// Only lines of this level or above (not supported yet)
         #[arg(long, value_name = "LEVEL", hide = true)]
         level: Option<String>,
@@ -214,6 +221,7 @@ Works without a running host. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11
     #[command(after_help = "Examples:
   mainstay events                        the last hundred
   mainstay events -n 1000 web            of one service
+  mainstay events -v                     with ids for `logs --around`, and the last lines of failures
   mainstay events --follow --json        one object a line, as it happens
 
 Works without a running host.")]

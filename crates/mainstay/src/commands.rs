@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+pub(crate) mod around;
 pub(crate) mod check;
 pub(crate) mod control;
 pub(crate) mod events;

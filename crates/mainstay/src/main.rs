@@ -19,7 +19,7 @@ use mainstay_types::ExitCode;
 
 use crate::cli::{Cli, Color, Command, Control, Later, Reload};
 use crate::commands::logs::Asked;
-use crate::commands::{check, control, events, generate, init, logs, reload, run, status};
+use crate::commands::{around, check, control, events, generate, init, logs, reload, run, status};
 use crate::failure::Failure;
 use crate::terminal::{BAD, paint};
 
@@ -68,7 +68,23 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             let asked = Control { services: services.clone(), no_wait: *no_wait, timeout: *timeout };
             control::control(global, Verb::Reload, &asked)
         }
-        Command::Logs { services, follow, lines, since, until, stream, grep, level } => {
+        Command::Logs { services, around: Some(failure), window, stream, grep, .. } => {
+            let asked =
+                around::Asked { services, failure, window: *window, stream: *stream, grep: grep.as_deref() };
+            around::around(global, &asked)
+        }
+        Command::Logs {
+            services,
+            follow,
+            lines,
+            since,
+            until,
+            stream,
+            grep,
+            level,
+            around: None,
+            window: _,
+        } => {
             let asked = Asked {
                 services,
                 follow: *follow,

@@ -64,19 +64,40 @@ fn print(global: &Global, event: &Event) -> bool {
         // The event is made of strings and numbers only; such a value always becomes JSON.
         serde_json::to_string(event).unwrap_or_default()
     } else {
-        words(event)
+        words(event, global.verbose)
     };
     writeln!(anstream::stdout(), "{line}").is_ok()
 }
 
-fn words(event: &Event) -> String {
-    let name = match (&event.service, event.replica) {
+/// One event as a line: time, who, what; with `detail` also its id, and the lines it carries below it.
+fn words(event: &Event, detail: bool) -> String {
+    let (time, name) = (paint(DIM, &local_time(event.at)), name(event));
+    let what = what(event);
+    if !detail {
+        return format!("{time} {name:<16} {what}");
+    }
+    let id = paint(DIM, &format!("#{:<5}", event.id));
+    let mut text = format!("{time} {id} {name:<16} {what}");
+    for line in event.lines.iter().flatten() {
+        text.push_str("\n    ");
+        text.push_str(&paint(DIM, line));
+    }
+    text
+}
+
+/// Whom it concerns: `web`, `web.1` for another replica than the first, `-` for the stack.
+pub(crate) fn name(event: &Event) -> String {
+    match (&event.service, event.replica) {
         (Some(service), Some(replica)) if replica > 0 => format!("{service}.{replica}"),
         (Some(service), _) => service.clone(),
         (None, _) => "-".to_owned(),
-    };
+    }
+}
+
+/// What happened, without time and name.
+pub(crate) fn what(event: &Event) -> String {
     let reason = event.reason.as_deref().unwrap_or_default();
-    let what = match event.event {
+    match event.event {
         EventKind::State => {
             let to = event.to.as_deref().unwrap_or_default();
             let style = to.parse::<State>().map(state_style).unwrap_or_default();
@@ -97,6 +118,5 @@ fn words(event: &Event) -> String {
         | EventKind::Incident
         | EventKind::Release
         | EventKind::Settings => format!("{}  {}", paint(WARN, event.event.as_str()), paint(DIM, reason)),
-    };
-    format!("{} {name:<16} {what}", paint(DIM, &local_time(event.at)))
+    }
 }

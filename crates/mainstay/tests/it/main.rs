@@ -3,6 +3,7 @@
 mod around;
 mod bad_input;
 mod change;
+mod context;
 mod control;
 mod faults;
 mod fixture;
