@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstyle::Style;
 use mainstay_api::{Event, EventKind};
@@ -28,6 +28,9 @@ const LEAST_BYTES: usize = 1024;
 const MAX_EVENTS: usize = 4096;
 /// Bytes of one line shown; a terminal is no place for a line of megabytes.
 const MAX_SHOWN_BYTES: usize = 4096;
+/// A terminal that takes nothing for this long at the end is not waited for, and one that takes little not longer than that.
+const END_PAUSE: Duration = Duration::from_secs(2);
+const END_LIMIT: Duration = Duration::from_secs(30);
 /// Widest column of names.
 const MAX_NAME_WIDTH: usize = 24;
 
@@ -57,6 +60,8 @@ pub(crate) struct Printer {
     queue: SyncSender<Shown>,
     left_out: Arc<AtomicUsize>,
     waiting_bytes: Arc<AtomicUsize>,
+    /// Pieces the terminal has taken so far.
+    taken: Arc<AtomicUsize>,
     detail: Detail,
 }
 
@@ -65,12 +70,14 @@ impl Printer {
         let (queue, inbox) = sync_channel(MAX_WAITING_BYTES / LEAST_BYTES + MAX_EVENTS);
         let left_out = Arc::new(AtomicUsize::new(0));
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let page = Page::new(stack, detail, Arc::clone(&left_out), Arc::clone(&waiting_bytes));
+        let taken = Arc::new(AtomicUsize::new(0));
+        let page =
+            Page::new(stack, detail, Arc::clone(&left_out), Arc::clone(&waiting_bytes), Arc::clone(&taken));
         let thread = std::thread::Builder::new()
             .name("terminal".into())
             .stack_size(256 * 1024)
             .spawn(move || page.run(&inbox))?;
-        Ok((Self { queue, left_out, waiting_bytes, detail }, thread))
+        Ok((Self { queue, left_out, waiting_bytes, taken, detail }, thread))
     }
 
     pub(crate) fn event(&self, event: &Event) {
@@ -82,9 +89,20 @@ impl Printer {
         self.offer(Shown::Note(text), 1);
     }
 
-    /// Shows what is waiting and ends the thread. One that is stuck in a terminal that takes nothing is left to itself.
-    pub(crate) fn end(&self) {
+    /// Shows what is waiting and ends the thread. A terminal that takes nothing for [`END_PAUSE`], or takes what waits for
+    /// longer than [`END_LIMIT`], is left to itself.
+    pub(crate) async fn end(&self, thread: &JoinHandle<()>) {
         self.offer(Shown::End, 0);
+        let limit = Instant::now() + END_LIMIT;
+        let mut taken = self.taken.load(Ordering::Relaxed);
+        let mut since = Instant::now();
+        while !thread.is_finished() && since.elapsed() < END_PAUSE && Instant::now() < limit {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            let now = self.taken.load(Ordering::Relaxed);
+            if now != taken {
+                (taken, since) = (now, Instant::now());
+            }
+        }
     }
 
     fn offer(&self, shown: Shown, lines: usize) {
@@ -144,6 +162,7 @@ struct Page {
     width: usize,
     left_out: Arc<AtomicUsize>,
     waiting_bytes: Arc<AtomicUsize>,
+    taken: Arc<AtomicUsize>,
     seen: BTreeMap<(String, u32), Seen>,
     first_event: Option<Timestamp>,
     expected: usize,
@@ -156,6 +175,7 @@ impl Page {
         detail: Detail,
         left_out: Arc<AtomicUsize>,
         waiting_bytes: Arc<AtomicUsize>,
+        taken: Arc<AtomicUsize>,
     ) -> Self {
         let longest = stack.services.iter().map(|service| {
             let suffix = if service.replicas > 1 { (service.replicas - 1).to_string().len() + 1 } else { 0 };
@@ -172,6 +192,7 @@ impl Page {
             width: longest.max().unwrap_or(0).clamp(4, MAX_NAME_WIDTH),
             left_out,
             waiting_bytes,
+            taken,
             seen: BTreeMap::new(),
             first_event: None,
             expected: stack.services.iter().map(|service| service.replicas as usize).sum(),
@@ -201,6 +222,7 @@ impl Page {
                 let _ = writeln!(out, "{}", paint(WARN, &words));
             }
             let _ = out.flush();
+            self.taken.fetch_add(1, Ordering::Relaxed);
         }
     }
 

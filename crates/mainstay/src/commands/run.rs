@@ -125,12 +125,7 @@ async fn supervise(
     if let Some(words) = farewell(&outcome).filter(|_| matches!(detail, Detail::Normal | Detail::Verbose)) {
         printer.note(paint(BOLD, words));
     }
-    printer.end();
-    // The thread ends at `end`; a terminal that takes nothing more must not keep the program.
-    let limit = std::time::Instant::now() + Duration::from_secs(2);
-    while !printing.is_finished() && std::time::Instant::now() < limit {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    printer.end(&printing).await;
     Ok(outcome)
 }
 
