@@ -155,7 +155,11 @@ impl Host {
             }),
         })
         .map_err(HostError::Logs)?;
+        let (observer, no_system_log) = crate::system_log::beside(observer, &stack.name);
         let (publisher, publishing) = Publisher::start(store.clone(), newest, capture.clone(), observer);
+        if let Some(why) = no_system_log {
+            publisher.notice(None, why);
+        }
         let for_notices = publisher.clone();
         tokio::spawn(async move {
             while let Some(notice) = notice_inbox.recv().await {

@@ -15,6 +15,7 @@
 //! | one task a start with a `notify_fd` | waits for the line break, tells once | its pipe | with that, or with the tree |
 //! | one task a command's output, one its time limit | keeps the end of it; tells that time is up | its pipes; the clock | with the command |
 //! | `events` (thread) | writes and reads SQLite | a queue of at most `MAX_QUEUED` | told to close |
+//! | `system-log` (thread, Windows) | writes the notable events into the Event Log | a queue of at most `QUEUED` | with the publisher |
 //! | `logs` (thread) | captures output; `log` probes look at each line there | pipes, a channel from the loop | told to close |
 //! | blocking calls (threads of the runtime, at most 4) | read the stack's file, logs and `/proc` for the API; look names up and prove passwords for checks | a request | with the answer |
 //!
@@ -34,6 +35,7 @@
 //! | `reload`, `plan` | a changed file: read, validated, compared; the difference in words |
 //! | `shared_stack` | the stack that counts now, for those who answer without asking the loop |
 //! | `waiters` | who waits for the outcome of a command |
+//! | `system_log` | which events go into the operating system's log of services, and under which number |
 
 mod control;
 mod error;
@@ -56,6 +58,7 @@ mod said;
 mod shared_stack;
 mod sockets;
 mod status;
+mod system_log;
 mod waiters;
 
 pub use control::{HostHandle, StopBlocker, log_entry};

@@ -6,6 +6,7 @@
 
 mod control;
 mod descriptor;
+mod event_log;
 mod facts;
 mod limits;
 mod listener;
@@ -21,6 +22,7 @@ pub use control::{
     connect as connect_control,
 };
 pub use descriptor::Descriptor;
+pub use event_log::{Gravity, MAX_ENTRY_UNITS};
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(windows)]
@@ -42,7 +44,7 @@ pub use options::{Leftover, ProcessesOptions, ProcessesStartError, UseCgroups};
 #[cfg(target_os = "linux")]
 pub(crate) use platform::original_open_files_limit;
 pub use platform::{
-    NotifySocket, Output, OutputPipe, Processes, ReadinessReader, account, check_executable,
+    NotifySocket, Output, OutputPipe, Processes, ReadinessReader, SystemLog, account, check_executable,
     end_leftovers_of_earlier_host, is_root, keep_memory_small, limits_in_force_here, pid_exists,
     raise_open_files_limit, readiness_pipe, resolve_identity, run_launcher_if_asked, tree_usage, uid,
     user_home,

@@ -6,6 +6,7 @@ mod child_signal;
 mod confinement;
 mod controllers;
 mod cpu_quota;
+mod event_log;
 mod explain;
 mod handing;
 mod holder;
@@ -25,6 +26,7 @@ mod usage;
 mod wire;
 
 pub use confinement::limits_in_force_here;
+pub use event_log::SystemLog;
 pub use explain::check_executable;
 pub use identity::{account, is_root, resolve_identity, uid, user_home};
 pub use launcher::run_launcher_if_asked;

@@ -1,5 +1,7 @@
 //! Windows: a body that compiles and says "not yet"; facts that need no process trees are real.
 
+mod event_log;
+
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;
@@ -7,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
 pub(crate) use std::os::windows::io::OwnedHandle as OwnedDescriptor;
+
+pub use event_log::SystemLog;
 
 use mainstay_types::{LaunchFailure, LaunchStep, ReplicaId, SpawnId, StopSignal};
 use tokio::io::AsyncRead;
