@@ -37,9 +37,12 @@ mod capture;
 
 pub mod read;
 
+mod facts;
+
 mod when;
 
 pub use capture::{Capture, CaptureError, CaptureOptions, CapturePolicy, Line, Lines, Notice, Tap};
+pub use facts::{Facts, facts};
 pub use when::{WhenError, parse_when};
 
 use mainstay_types::{ReplicaId, Timestamp};
