@@ -159,6 +159,7 @@ impl HostHandle {
                 OutputStream::Stdout => Stream::Stdout,
                 OutputStream::Stderr => Stream::Stderr,
             }),
+            level: None,
             last: query.last.map(|last| usize::try_from(last).unwrap_or(usize::MAX)),
             replicas: if services.is_empty() { Selection::All } else { Selection::Services(services) },
         })

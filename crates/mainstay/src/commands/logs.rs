@@ -106,6 +106,7 @@ fn query(asked: &Asked<'_>, known: &[ServiceName]) -> Result<Query, Failure> {
             LogStream::Stdout => Stream::Stdout,
             LogStream::Stderr => Stream::Stderr,
         }),
+        level: None,
         last: asked.lines.or(if bounded { None } else { Some(DEFAULT_LINES) }),
         replicas: if asked.services.is_empty() {
             Selection::All
