@@ -59,6 +59,8 @@ pub(crate) struct Head {
     pub(crate) timed: bool,
     /// It says more about the message before it, and nothing new.
     pub(crate) continues: bool,
+    /// It is a whole message, JSON or logfmt: no line behind it is part of it.
+    pub(crate) whole: bool,
 }
 
 /// Reads what stands in front of the message.
@@ -130,7 +132,7 @@ pub(crate) fn is_message(text: &[u8]) -> bool {
 fn belongs(head: Head, text: &[u8]) -> Belongs {
     if head.continues {
         Belongs::ToTheLineBefore
-    } else if head.level.is_some() || head.timed {
+    } else if head.level.is_some() || head.timed || head.whole {
         Belongs::Itself
     } else if text.first().is_none_or(|byte| matches!(byte, b' ' | b'\t')) {
         Belongs::ToTheLineBefore

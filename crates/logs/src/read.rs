@@ -27,6 +27,8 @@ mod merge;
 
 mod follow;
 
+mod watch;
+
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +43,7 @@ use crate::{LogLine, Stream, store};
 
 pub use follow::Follower;
 pub use merge::Reader;
+pub use watch::{FOLLOW_PACE, Watch};
 
 use segment::Snapshot;
 

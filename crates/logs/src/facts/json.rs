@@ -48,7 +48,7 @@ pub(super) fn head(text: &[u8]) -> Option<Head> {
         Some(_) | None => return None,
     }
     // A line of JSON is a message even if it says neither.
-    found.keys.then_some(Head { level: found.level, at: found.at, timed: true, continues: false })
+    found.keys.then_some(Head { level: found.level, at: found.at, whole: true, ..Head::default() })
 }
 
 #[derive(Default)]

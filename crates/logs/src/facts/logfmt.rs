@@ -9,7 +9,7 @@ const MOST_PAIRS: usize = 64;
 /// `None` when the text does not begin with `key=value`, or names neither level nor time among its pairs.
 pub(super) fn head(text: &[u8]) -> Option<Head> {
     let mut rest = text;
-    let mut head = Head { timed: true, ..Head::default() };
+    let mut head = Head { whole: true, ..Head::default() };
     for number in 0..MOST_PAIRS {
         let Some((key, value, after)) = pair(rest) else {
             if number == 0 {

@@ -353,6 +353,8 @@ fn a_trace_goes_with_its_error() {
         (err, "main.main()", FATAL),
         (err, "\t/src/main.go:4 +0x1d", FATAL),
         (err, "exit status 2", None),
+        (err, r#"{"level":"error","time":1795360801}"#, ERROR),
+        (err, "said beside JSON", None),
         (err, "2026-11-22 15:20:01.123 UTC [77] ERROR:  x", ERROR),
         (err, "2026-11-22 15:20:01.123 UTC [77] DETAIL:  y", ERROR),
     ] {

@@ -176,7 +176,7 @@ fn redis(text: &[u8]) -> Option<Head> {
         b" # " => Level::Warn,
         _ => return None,
     };
-    Some(Head { level: Some(level), at: found.at, timed: true, continues: false })
+    Some(Head { level: Some(level), at: found.at, timed: true, ..Head::default() })
 }
 
 /// `E, [2026-11-22T15:20:01.123456 #123] ERROR -- : message` of Ruby.

@@ -76,8 +76,8 @@ impl Follower {
         Self { root: root.to_owned(), query, replicas, errors: Vec::new() }
     }
 
-    /// The wanted lines written since the last poll; none is an empty list. Does not wait; a caller that polls a few
-    /// times a second is as prompt as people notice. An error does not end following: poll again.
+    /// The wanted lines written since the last poll; none is an empty list. Does not wait: [`super::Watch`] tells when to
+    /// poll. An error does not end following: poll again.
     ///
     /// A line comes when its end is there; one kept in parts comes whole.
     pub fn poll(&mut self) -> Result<Vec<LogLine>, ReadError> {
