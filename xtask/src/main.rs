@@ -9,6 +9,7 @@ mod codegen;
 mod container;
 mod dist;
 mod explore;
+mod fuzz;
 mod places;
 mod sim;
 mod stage;
@@ -28,6 +29,7 @@ use clap::{Parser, Subcommand};
   cargo xtask codegen                     bring docs/reference up to date
   cargo xtask sim --seed 7 --events 100000
   cargo xtask explore chain --depth 14
+  cargo xtask fuzz --seconds 60           feed the readers of logs with invented bytes
   cargo xtask suite windows               compile, lint and test for Windows
   cargo xtask bench --quick --peers limit-vfork,mainstay,runit
   cargo xtask dist                        a static release binary in target/dist")]
@@ -48,6 +50,8 @@ enum Verb {
     Sim(sim::Options),
     /// Walks through every order of events of small stacks and checks the same invariants after each.
     Explore(explore::Options),
+    /// Fuzzes what reads bytes of others, from the committed corpus on.
+    Fuzz(fuzz::Options),
     /// A test suite that needs more than this machine's own Rust: another system, or real programs.
     #[command(subcommand)]
     Suite(suite::Suite),
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Codegen(options) => codegen::run(&options),
         Verb::Sim(options) => sim::run(&options),
         Verb::Explore(options) => explore::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Suite(suite) => suite::run(&suite),
         Verb::Bench(options) => bench::run(&options),
         Verb::Dist(options) => dist::run(&options),

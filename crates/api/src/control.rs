@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
-use mainstay_types::Timestamp;
+use mainstay_types::{Level, Timestamp};
 
 use crate::{CommandReply, Event, LogEntry, OutputStream, Problem, ReloadReply, Status};
 
@@ -143,12 +143,16 @@ pub struct LogsQuery {
     pub service: Vec<String>,
     /// Only lines of this time or later.
     pub since: Option<Timestamp>,
-    /// Only lines before this time.
+    /// Only lines up to this time.
     pub until: Option<Timestamp>,
     /// Only the last so many of those that match; `None` is all.
     pub last: Option<u32>,
     /// Only lines this regular expression finds something in.
     pub grep: Option<String>,
+    /// Whether `grep` takes upper and lower case for the same.
+    pub ignore_case: bool,
+    /// Only lines at least this serious; a line of a stack trace counts as the error it belongs to.
+    pub level: Option<Level>,
     /// Only of this stream.
     pub stream: Option<OutputStream>,
 }

@@ -92,7 +92,7 @@ impl std::error::Error for Problem {}
 /// `: did you mean "web"?`, or the few names there are, or nothing.
 pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
     /// Names worth listing in one line.
-    const FEW: usize = 8;
+    const FEW: usize = 12;
     // One slip in three characters, a swap of neighbours being one, still counts as a misspelling.
     let slips = (name.chars().count() / 3).max(1);
     let best = known.iter().map(|known| (strsim::osa_distance(name, known), *known)).min();

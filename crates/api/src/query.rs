@@ -6,8 +6,8 @@ use mainstay_types::{Timestamp, parse_duration};
 
 use crate::problem::nearest;
 use crate::route::{
-    AFTER_ID, DRY_RUN, EVENT_SERVICE, FOLLOW, GREP, LAST, LIMIT, LOG_SERVICE, Parameter, ParameterKind,
-    Route, SINCE, STREAM, TIMEOUT, UNTIL, WAIT,
+    AFTER_ID, DRY_RUN, EVENT_SERVICE, FOLLOW, GREP, IGNORE_CASE, LAST, LEVEL, LIMIT, LOG_SERVICE, Parameter,
+    ParameterKind, Route, SINCE, STREAM, TIMEOUT, UNTIL, WAIT,
 };
 use crate::{CommandOptions, EventsQuery, LogsQuery, Problem, ProblemKind, ReloadOptions};
 
@@ -103,13 +103,21 @@ impl Pairs {
         let stream = self
             .text(&STREAM)
             .map(|text| text.parse().map_err(|()| bad(format!("stream is stdout or stderr, not {text:?}"))));
+        let level =
+            self.text(&LEVEL).map(|text| text.parse().map_err(|error| bad(format!("level: {error}"))));
         let services = self.0.iter().filter(|(name, _)| name == LOG_SERVICE.name);
+        let (grep, ignore_case) = (self.text(&GREP), self.flag(&IGNORE_CASE)?);
+        if ignore_case && grep.is_none() {
+            return Err(bad("ignore_case has a meaning only together with grep".to_owned()));
+        }
         Ok(LogsQuery {
             service: services.map(|(_, value)| value.clone()).collect(),
             since: self.time(&SINCE)?,
             until: self.time(&UNTIL)?,
             last: self.integer(&LAST)?,
-            grep: self.text(&GREP).map(str::to_owned),
+            grep: grep.map(str::to_owned),
+            ignore_case,
+            level: level.transpose()?,
             stream: stream.transpose()?,
         })
     }
@@ -166,6 +174,10 @@ impl Target {
         self.add_some(&UNTIL, query.until);
         self.add_some(&LAST, query.last);
         self.add_some(&GREP, query.grep.as_deref());
+        if query.ignore_case {
+            self.add(&IGNORE_CASE, "true");
+        }
+        self.add_some(&LEVEL, query.level);
         self.add_some(&STREAM, query.stream);
         self
     }
@@ -227,6 +239,8 @@ mod tests {
             until: Some("2026-11-22T16:00:00Z".parse().unwrap()),
             last: Some(0),
             grep: Some(r"a+b\d{2}&x=#1 ü".to_owned()),
+            ignore_case: true,
+            level: Some(mainstay_types::Level::Warn),
             stream: Some(OutputStream::Stderr),
         };
         for logs in [logs, LogsQuery::default()] {
@@ -278,6 +292,12 @@ mod tests {
             (Route::Events, "/?service=a&service=b", "service is given twice"),
             (Route::Logs, "/?since=10m", "since is a time such as 2026-11-22T15:20:01Z, not \"10m\""),
             (Route::Logs, "/?stream=out", "stream is stdout or stderr, not \"out\""),
+            (
+                Route::Logs,
+                "/?level=loud",
+                "level: \"loud\" is none of trace, debug, info, warn, error, fatal",
+            ),
+            (Route::Logs, "/?ignore_case=true", "ignore_case has a meaning only together with grep"),
             (Route::Logs, "/?follow=1", "follow is true or false, not \"1\""),
             (Route::Status, "/?x=1", "/v1/status takes no query parameter \"x\""),
         ] {

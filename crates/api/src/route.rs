@@ -95,8 +95,11 @@ pub(crate) const LOG_SERVICE: Parameter =
     Parameter { name: "service", kind: ParameterKind::Texts, doc: "only of this service; may be repeated" };
 pub(crate) const SINCE: Parameter =
     Parameter { name: "since", kind: ParameterKind::Time, doc: "only lines of this time or later" };
-pub(crate) const UNTIL: Parameter =
-    Parameter { name: "until", kind: ParameterKind::Time, doc: "only lines before this time" };
+pub(crate) const UNTIL: Parameter = Parameter {
+    name: "until",
+    kind: ParameterKind::Time,
+    doc: "only lines up to this time; when following, it ends then",
+};
 pub(crate) const LAST: Parameter = Parameter {
     name: "last",
     kind: ParameterKind::Integer { minimum: 0 },
@@ -106,6 +109,16 @@ pub(crate) const GREP: Parameter = Parameter {
     name: "grep",
     kind: ParameterKind::Text,
     doc: "only lines this regular expression finds something in",
+};
+pub(crate) const IGNORE_CASE: Parameter = Parameter {
+    name: "ignore_case",
+    kind: ParameterKind::Flag,
+    doc: "with grep: upper and lower case are the same",
+};
+pub(crate) const LEVEL: Parameter = Parameter {
+    name: "level",
+    kind: ParameterKind::Word(&["trace", "debug", "info", "warn", "error", "fatal"]),
+    doc: "only lines at least this serious; a line of a stack trace counts as the error it belongs to",
 };
 pub(crate) const STREAM: Parameter = Parameter {
     name: "stream",
@@ -185,7 +198,7 @@ impl Route {
             Self::Command(_) => &[WAIT, TIMEOUT],
             Self::Reload => &[DRY_RUN, WAIT, TIMEOUT],
             Self::Events => &[AFTER_ID, LIMIT, EVENT_SERVICE, FOLLOW],
-            Self::Logs => &[LOG_SERVICE, SINCE, UNTIL, LAST, GREP, STREAM, FOLLOW],
+            Self::Logs => &[LOG_SERVICE, SINCE, UNTIL, LAST, GREP, IGNORE_CASE, LEVEL, STREAM, FOLLOW],
             Self::Status | Self::Metrics | Self::Healthz | Self::Readyz | Self::OpenApi => &[],
         }
     }

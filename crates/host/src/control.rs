@@ -12,8 +12,8 @@ use mainstay_api::{
     CommandOptions, CommandReply, ControlPlane, Event, EventStream, EventsQuery, LogEntry, LogStream,
     LogsQuery, OutputStream, Problem, ProblemKind, ReloadOptions, ReloadReply, Status, Verb,
 };
-use mainstay_logs::read::{Query, Selection};
-use mainstay_logs::{LogLine, Stream};
+use mainstay_logs::read::{FOLLOW_PACE, Follower, Query, ReadError, Selection, Watch};
+use mainstay_logs::{LogLine, Stream, facts};
 use mainstay_os::ControlListener;
 use mainstay_types::{ReplicaId, ServiceName, State, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -24,8 +24,8 @@ use crate::publish::Publisher;
 use crate::reload::StackFile;
 use crate::shared_stack::SharedStack;
 
-/// Pause between two looks at the log files while somebody follows them over the API.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
+/// With an end in time, lines are waited for that much longer: they are told a moment after their time.
+const LATE_LINES: Duration = Duration::from_millis(250);
 /// Lines one request for logs may give, the newest ones; more must be asked for by time.
 const MAX_LOG_ENTRIES: usize = 100_000;
 
@@ -150,15 +150,20 @@ impl HostHandle {
             self.check_service(service)?;
             services.extend(self.inner.stack.get().service(service).map(|service| service.name.clone()));
         }
-        let grep = query.grep.as_deref().map(regex::bytes::Regex::new).transpose();
+        let grep = query.grep.as_deref().map(|pattern| {
+            regex::bytes::RegexBuilder::new(pattern).case_insensitive(query.ignore_case).build()
+        });
         Ok(Query {
             since: query.since,
             until: query.until,
-            grep: grep.map_err(|error| Problem::new(ProblemKind::BadRequest, format!("grep: {error}")))?,
+            grep: grep
+                .transpose()
+                .map_err(|error| Problem::new(ProblemKind::BadRequest, format!("grep: {error}")))?,
             stream: query.stream.map(|stream| match stream {
                 OutputStream::Stdout => Stream::Stdout,
                 OutputStream::Stderr => Stream::Stderr,
             }),
+            level: query.level,
             last: query.last.map(|last| usize::try_from(last).unwrap_or(usize::MAX)),
             replicas: if services.is_empty() { Selection::All } else { Selection::Services(services) },
         })
@@ -304,7 +309,7 @@ impl ControlPlane for HostHandle {
         let mut query = self.log_query(&query)?;
         query.last = Some(query.last.unwrap_or(MAX_LOG_ENTRIES).min(MAX_LOG_ENTRIES));
         let dir = self.inner.logs_dir.clone();
-        let read = move || -> Result<Vec<LogEntry>, mainstay_logs::read::ReadError> {
+        let read = move || -> Result<Vec<LogEntry>, ReadError> {
             mainstay_logs::read::read(&dir, &query).map(|line| line.map(|line| log_entry(&line))).collect()
         };
         tokio::task::spawn_blocking(read)
@@ -318,34 +323,26 @@ impl ControlPlane for HostHandle {
         let mut query = self.log_query(&query)?;
         query.last =
             Some(if from_now { 0 } else { query.last.unwrap_or(MAX_LOG_ENTRIES).min(MAX_LOG_ENTRIES) });
+        let until = query.until;
         let dir = self.inner.logs_dir.clone();
+        let woken = Arc::new(tokio::sync::Notify::new());
+        let wake = woken.clone();
         let begin = move || {
+            let mut watch = Watch::new(&dir, &query.replicas, move || wake.notify_one());
+            let pause = watch.renew();
             let (backlog, follower) = mainstay_logs::read::follow(&dir, &query);
             let backlog: Result<Vec<LogEntry>, _> =
                 backlog.map(|line| line.map(|line| log_entry(&line))).collect();
-            backlog.map(|backlog| (backlog, follower))
+            backlog.map(|backlog| {
+                (backlog, LogFollowing { follower, watch, pause, woken, until, looked: None, over: false })
+            })
         };
-        let (backlog, follower) = tokio::task::spawn_blocking(begin)
+        let (backlog, following) = tokio::task::spawn_blocking(begin)
             .await
             .map_err(|_| Self::ending())?
             .map_err(|error| Problem::new(ProblemKind::Internal, crate::error::chain(&error)))?;
-        let lines: BoxStream<'static, Vec<LogEntry>> = stream::unfold(follower, |mut follower| async move {
-            loop {
-                let polled = tokio::task::spawn_blocking(move || {
-                    let lines = follower.poll();
-                    (follower, lines)
-                })
-                .await
-                .ok()?;
-                follower = polled.0;
-                let lines: Vec<LogEntry> = polled.1.ok()?.iter().map(log_entry).collect();
-                if !lines.is_empty() {
-                    return Some((lines, follower));
-                }
-                tokio::time::sleep(FOLLOW_PAUSE).await;
-            }
-        })
-        .boxed();
+        let lines: BoxStream<'static, Vec<LogEntry>> =
+            stream::unfold(following, |following| async move { following.next().await }).boxed();
         Ok(stream::iter(backlog).chain(lines.flat_map(stream::iter)).boxed())
     }
 
@@ -376,9 +373,67 @@ fn percent(now: Duration, before: Duration, span: Duration) -> Option<f64> {
         .then(|| (used.as_secs_f64() / span.as_secs_f64() * 1000.0).round() / 10.0)
 }
 
+/// Lines as they are written.
+struct LogFollowing {
+    follower: Follower,
+    watch: Watch,
+    /// When to look again at the latest, where changes are not told.
+    pause: Option<Duration>,
+    woken: Arc<tokio::sync::Notify>,
+    until: Option<Timestamp>,
+    looked: Option<Instant>,
+    /// The end in time is reached.
+    over: bool,
+}
+
+impl LogFollowing {
+    /// Waits for the next lines.
+    async fn next(mut self) -> Option<(Vec<LogEntry>, Self)> {
+        loop {
+            if let Some(looked) = self.looked.replace(Instant::now()) {
+                tokio::time::sleep(FOLLOW_PACE.saturating_sub(looked.elapsed())).await;
+            }
+            let (following, lines) = tokio::task::spawn_blocking(move || {
+                self.pause = self.watch.renew();
+                let lines = self.follower.poll();
+                (self, lines)
+            })
+            .await
+            .ok()?;
+            self = following;
+            let lines = match lines {
+                Ok(lines) => lines,
+                // Said where the files are read; here the stream goes on with what there is.
+                Err(ReadError::Outrun { .. }) => continue,
+                Err(_) => return None,
+            };
+            if !lines.is_empty() {
+                return Some((lines.iter().map(log_entry).collect(), self));
+            }
+            if self.over {
+                return None;
+            }
+            let left = self.until.map(|until| {
+                let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+                left + LATE_LINES
+            });
+            let limit = self.pause.into_iter().chain(left).min();
+            match limit {
+                None => self.woken.notified().await,
+                Some(limit) => {
+                    // Woken or not, it looks.
+                    let _ = tokio::time::timeout(limit, self.woken.notified()).await;
+                }
+            }
+            self.over = self.until.is_some_and(|until| Timestamp::now() > until + LATE_LINES);
+        }
+    }
+}
+
 /// A captured line in the API's shape.
 #[must_use]
 pub fn log_entry(line: &LogLine) -> LogEntry {
+    let facts = facts(&line.text);
     LogEntry {
         at: line.at,
         service: line.replica.service.to_string(),
@@ -388,6 +443,8 @@ pub fn log_entry(line: &LogLine) -> LogEntry {
             Stream::Stderr => OutputStream::Stderr,
         },
         partial: line.partial,
+        level: facts.level,
+        time: facts.at,
         line: String::from_utf8_lossy(&line.text).into_owned(),
     }
 }

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `current.log` | being written, in the CRI format |
 //! | `2026-11-22T15-20-01.123456789Z.log` | closed; named by the time of its first line |
-//! | `2026-11-22T15-20-01.123456789Z.log.zst` | closed and compressed |
+//! | `2026-11-22T15-20-01.123456789Z.log.zst` | closed and compressed, in frames that are read from anywhere: see `packed` |
 //! | `*.log.zst.tmp` | being compressed; removed at the next start if a crash leaves it |
 //!
 //! Threads: `logs` reads and writes (a tokio runtime of its own, one small task a running program), `logs-tidy`
@@ -33,13 +33,19 @@ mod record;
 
 mod store;
 
+mod packed;
+
 mod capture;
 
 pub mod read;
 
 mod when;
 
+mod facts;
+
 pub use capture::{Capture, CaptureError, CaptureOptions, CapturePolicy, Line, Lines, Notice, Tap};
+pub use facts::{Facts, facts};
+pub use packed::pack;
 pub use when::{WhenError, parse_when};
 
 use mainstay_types::{ReplicaId, Timestamp};

@@ -6,12 +6,18 @@
 //! - Bytes in a file that are no record (a foreign hand, a torn line) come out as they are, as standard output, with
 //!   the time of the record before them.
 //! - A file that cannot be read gives one error, and reading goes on with the next.
+//! - A time is found by bisection: times never go back within a replica, files are named by their first, and within one
+//!   any place can be read, compressed or not. Files that an older version compressed as one frame are read through.
 
 mod lines;
 
 mod join;
 
 mod segment;
+
+mod text;
+
+mod seek;
 
 mod forward;
 
@@ -21,16 +27,23 @@ mod merge;
 
 mod follow;
 
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mainstay_types::{ReplicaId, ServiceName, Timestamp};
+use mainstay_types::{Level, ReplicaId, ServiceName, Timestamp};
 use regex::bytes::Regex;
 
+use crate::facts::Levels;
 use crate::{LogLine, Stream, store};
 
 pub use follow::Follower;
 pub use merge::Reader;
+pub use watch::{FOLLOW_PACE, Watch};
 
 use segment::Snapshot;
 
@@ -51,6 +64,9 @@ pub struct Query {
     pub grep: Option<Regex>,
     /// Of this stream only.
     pub stream: Option<Stream>,
+    /// At least this serious, by what the lines say of themselves ([`crate::facts()`]). A line that does not say it, such
+    /// as one of a stack trace, counts as the message it goes with; a line that goes with none is not wanted.
+    pub level: Option<Level>,
     /// The newest this many of all that is left.
     pub last: Option<usize>,
     /// Whose.
@@ -94,7 +110,12 @@ pub fn services(root: &Path) -> Result<Vec<ServiceName>, ReadError> {
 }
 
 impl Query {
-    /// Whether a joined line is wanted; the stream is looked at before joining.
+    /// Whether a line is serious enough; asked for all lines of a file, in order.
+    fn wants_level(&self, levels: &mut Levels, line: &LogLine) -> bool {
+        self.level.is_none_or(|wanted| levels.next(line.stream, &line.text) >= Some(wanted))
+    }
+
+    /// Whether a joined line is wanted for all else; the stream is looked at before joining.
     fn wants(&self, line: &LogLine) -> bool {
         self.since.is_none_or(|since| line.at >= since)
             && self.until.is_none_or(|until| line.at <= until)
@@ -152,8 +173,7 @@ pub fn read(root: &Path, query: &Query) -> Reader {
 }
 
 /// The wanted lines so far, and a follower that goes on exactly where they end. `last: Some(0)` follows from now.
-///
-/// `until` ends the backlog only: the follower goes on until the caller has enough.
+/// The follower goes on until the caller has enough; with `until`, it tells nothing later than that.
 #[must_use]
 pub fn follow(root: &Path, query: &Query) -> (Reader, Follower) {
     let (snapshots, errors) = Snapshot::take_all(root, &query.replicas);

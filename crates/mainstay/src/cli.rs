@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use mainstay_types::Level;
 
 /// The commands whose own `-f` takes the place of the file's short option.
 const FOLLOWING: [&str; 2] = ["logs", "events"];
@@ -181,10 +182,12 @@ A file that does not validate changes nothing. SIGHUP to the host applies the fi
   mainstay logs                          the last lines of every service
   mainstay logs web -f --since 10m       one service, and go on
   mainstay logs --grep 'timeout|refused' --stream stderr
+  mainstay logs --level warn --since today   warnings and worse, with their stack traces
   mainstay logs -n 1000 --json
   mainstay logs web --around last        what all services said around web's last failure
 
-Works without a running host. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11-22T15:20:01Z.")]
+Works without a running host. Levels are read from what the lines say: JSON, logfmt, and the usual
+forms of text. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11-22T15:20:01Z.")]
     Logs {
         /// Only these services
         #[arg(value_name = "SERVICE")]
@@ -192,13 +195,13 @@ Works without a running host. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11
         /// Go on with new lines until Ctrl-C
         #[arg(short, long)]
         follow: bool,
-        /// Only the last N lines [default: 100, or all with --since, --until or --grep]
+        /// Only the last N lines [default: 100, or all with --since, --until, --grep or --level]
         #[arg(short = 'n', long, value_name = "N")]
         lines: Option<usize>,
         /// Only lines from this time on
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
-        /// Only lines up to this time
+        /// Only lines up to this time; with --follow it ends then
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
         /// Only this stream
@@ -207,15 +210,18 @@ Works without a running host. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11
         /// Only lines that match this regular expression
         #[arg(long, value_name = "REGEX")]
         grep: Option<String>,
+        /// With --grep: upper and lower case are the same
+        #[arg(short, long, requires = "grep")]
+        ignore_case: bool,
+        /// Only lines this serious or more so: trace, debug, info, warn, error, fatal
+        #[arg(long, value_name = "LEVEL")]
+        level: Option<Level>,
         /// What all services wrote around a failure, with the events: `last`, or an id that `events -v` shows
         #[arg(long, value_name = "FAILURE", conflicts_with_all = ["follow", "lines", "since", "until"])]
         around: Option<String>,
         /// With --around: so long before and after [default: 10s]
         #[arg(long, value_name = "DURATION", value_parser = duration, requires = "around")]
         window: Option<Duration>,
-        /// Only lines of this level or above (not supported yet)
-        #[arg(long, value_name = "LEVEL", hide = true)]
-        level: Option<String>,
     },
     /// Show the stack's timeline: every state change, exit, probe change and command, with its cause
     #[command(after_help = "Examples:

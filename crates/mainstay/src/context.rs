@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mainstay_config::Stack;
 use mainstay_host::{LoadError, Paths, chain};
-use mainstay_types::{ExitCode, StackName};
+use mainstay_types::{ExitCode, ServiceName, StackName};
 
 use crate::cli::Global;
 use crate::failure::Failure;
@@ -57,14 +57,20 @@ pub(crate) fn load_failure(error: &LoadError) -> Failure {
 pub(crate) struct Addressed {
     pub(crate) name: StackName,
     pub(crate) paths: Paths,
+    /// The services of the file, where it was read and is valid.
+    pub(crate) declared: Vec<ServiceName>,
 }
 
 pub(crate) fn addressed(global: &Global) -> Result<Addressed, Failure> {
+    let mut declared = Vec::new();
     let name = match &global.stack {
         Some(name) => StackName::parse(name)
             .map_err(|error| Failure::new(ExitCode::Usage, format!("--stack {name:?}: {error}")))?,
         None => match mainstay_host::load(&file_path(global), &env) {
-            Ok(stack) => stack.name,
+            Ok(stack) => {
+                declared.extend(stack.services.iter().map(|service| service.name.clone()));
+                stack.name
+            }
             // What else is wrong with the file does not matter to a host that runs.
             Err(error) => match mainstay_host::stack_name(&file_path(global), &env) {
                 Some(name) => name,
@@ -86,5 +92,5 @@ pub(crate) fn addressed(global: &Global) -> Result<Addressed, Failure> {
         },
     };
     let paths = Paths::of(&name, &env);
-    Ok(Addressed { name, paths })
+    Ok(Addressed { name, paths, declared })
 }

@@ -68,9 +68,18 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             let asked = Control { services: services.clone(), no_wait: *no_wait, timeout: *timeout };
             control::control(global, Verb::Reload, &asked)
         }
-        Command::Logs { services, around: Some(failure), window, stream, grep, .. } => {
-            let asked =
-                around::Asked { services, failure, window: *window, stream: *stream, grep: grep.as_deref() };
+        Command::Logs {
+            services, around: Some(failure), window, stream, grep, ignore_case, level, ..
+        } => {
+            let asked = around::Asked {
+                services,
+                failure,
+                window: *window,
+                stream: *stream,
+                grep: grep.as_deref(),
+                ignore_case: *ignore_case,
+                level: *level,
+            };
             around::around(global, &asked)
         }
         Command::Logs {
@@ -81,6 +90,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             until,
             stream,
             grep,
+            ignore_case,
             level,
             around: None,
             window: _,
@@ -93,7 +103,8 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
                 until: until.as_deref(),
                 stream: *stream,
                 grep: grep.as_deref(),
-                level: level.as_deref(),
+                ignore_case: *ignore_case,
+                level: *level,
             };
             logs::logs(global, &asked)
         }

@@ -15,7 +15,7 @@ use mainstay_config::Stack;
 use mainstay_logs::{Lines, Stream, Tap};
 use mainstay_types::{ReplicaId, ServiceName, State, Timestamp, format_duration};
 
-use crate::terminal::{BAD, BOLD, DIM, GOOD, WARN, paint, printable, service_style};
+use crate::terminal::{BAD, BOLD, DIM, GOOD, WARN, has_colors, paint, program_line, service_style};
 
 /// A shorter time from start to readiness is not told.
 const WORTH_TELLING: Duration = Duration::from_millis(10);
@@ -158,6 +158,7 @@ struct Seen {
 
 struct Page {
     detail: Detail,
+    colored: bool,
     styles: BTreeMap<ServiceName, Style>,
     width: usize,
     left_out: Arc<AtomicUsize>,
@@ -183,6 +184,7 @@ impl Page {
         });
         Self {
             detail,
+            colored: has_colors(),
             styles: stack
                 .services
                 .iter()
@@ -244,7 +246,7 @@ impl Page {
         let mut out = String::new();
         for line in text.split(|byte| *byte == b'\n') {
             out.push_str(&prefix);
-            out.push_str(&printable(line));
+            out.push_str(&program_line(line, self.colored));
             out.push('\n');
         }
         out

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
-use mainstay_types::State;
+use mainstay_types::{Level, State};
 
 /// Text of less weight.
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -41,6 +41,35 @@ pub(crate) fn state_style(state: State) -> Style {
     }
 }
 
+/// The colour of a line this serious.
+fn level_style(level: Level) -> Style {
+    match level {
+        Level::Trace | Level::Debug => DIM,
+        Level::Info => Style::new(),
+        Level::Warn => WARN,
+        Level::Error => AnsiColor::Red.on_default(),
+        Level::Fatal => BAD,
+    }
+}
+
+/// Whether standard output shows colours.
+pub(crate) fn has_colors() -> bool {
+    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+}
+
+/// A program's line as a terminal shows it: safe, and where there are colours in that of its level, unless it has colours
+/// of its own.
+pub(crate) fn program_line(bytes: &[u8], colored: bool) -> String {
+    let text = printable(bytes);
+    if !colored {
+        return text;
+    }
+    match mainstay_logs::facts(bytes).level.map(level_style) {
+        Some(style) if style != Style::new() && !text.contains('\u{1b}') => paint(style, &text),
+        Some(_) | None => text,
+    }
+}
+
 /// Puts `text` into `style`; the stream it is printed to takes the codes out again where there are no colours.
 pub(crate) fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
@@ -60,7 +89,7 @@ pub(crate) fn print(text: &str) -> bool {
 
 /// A program's line made safe for a terminal: control characters other than tab are shown as `\x1b` and the like, and
 /// bytes that are no UTF-8 as U+FFFD. Colour sequences (`ESC [ ... m`) stay, closed at the end of the line.
-pub(crate) fn printable(bytes: &[u8]) -> String {
+fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     if !text.chars().any(|c| c.is_control() && c != '\t') {
         return text.into_owned();
@@ -100,6 +129,15 @@ fn color_sequence(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_has_the_colour_of_its_level_or_its_own() {
+        assert_eq!(program_line(b"ERROR: x", true), "\u{1b}[31mERROR: x\u{1b}[0m");
+        assert_eq!(program_line(b"ERROR: x", false), "ERROR: x");
+        assert_eq!(program_line(b"no error", true), "no error");
+        assert_eq!(program_line(b"INFO: x", true), "INFO: x");
+        assert_eq!(program_line(b"\x1b[32mERROR\x1b[0m: x", true), "\u{1b}[32mERROR\u{1b}[0m: x\u{1b}[0m");
+    }
 
     #[test]
     fn a_program_cannot_drive_the_terminal() {

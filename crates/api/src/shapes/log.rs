@@ -3,9 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mainstay_types::Timestamp;
+use mainstay_types::{Level, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use super::words;
 
 /// One line a service wrote.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -20,6 +22,13 @@ pub struct LogEntry {
     pub stream: OutputStream,
     /// Whether the line goes on in the next entry of the same stream.
     pub partial: bool,
+    /// How serious it is, by what the line says of itself; `null` if it does not.
+    #[serde(with = "words::maybe_level")]
+    #[schema(schema_with = words::maybe_level::schema, required)]
+    pub level: Option<Level>,
+    /// When the program says it wrote it; `null` if it does not, or without a time zone.
+    #[schema(required)]
+    pub time: Option<Timestamp>,
     /// The line without its end; bytes that are no UTF-8 are replaced by U+FFFD.
     pub line: String,
 }

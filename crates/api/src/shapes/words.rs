@@ -1,4 +1,4 @@
-//! States and phases in JSON: the words of `types`, which carries no serde itself.
+//! States, phases and levels in JSON: the words of `types`, which carries no serde itself.
 
 /// A module for `#[serde(with)]` and a function for `#[schema(schema_with)]` over a closed list of words.
 macro_rules! words {
@@ -41,3 +41,28 @@ words!(
     ],
     "phase"
 );
+
+/// A level, or `null`.
+pub(crate) mod maybe_level {
+    use mainstay_types::Level;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
+
+    #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+    pub(crate) fn serialize<S: Serializer>(value: &Option<Level>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(Level::as_str).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Level>, D::Error> {
+        let word = Option::<std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
+        word.map(|word| word.parse().map_err(D::Error::custom)).transpose()
+    }
+
+    pub(crate) fn schema() -> Object {
+        ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .enum_values(Some(Level::ALL.into_iter().map(|level| Some(level.as_str())).chain([None])))
+            .build()
+    }
+}

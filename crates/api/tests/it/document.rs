@@ -75,7 +75,11 @@ async fn every_listed_parameter_is_taken() {
                     ("array", _) => "web",
                     (other, _) => panic!("{other}"),
                 };
-                let more = if name == "timeout" { "&wait=true" } else { "" };
+                let more = match name {
+                    "timeout" => "&wait=true",
+                    "ignore_case" => "&grep=x",
+                    _ => "",
+                };
                 let target = format!("{}?{name}={value}{more}", path.replace("{name}", "web"));
                 let answer = host.ask(&method.to_uppercase(), &target).await;
                 assert!(answer.status < 300 || answer.status == 501, "{method} {target}: {answer:?}");
@@ -83,7 +87,7 @@ async fn every_listed_parameter_is_taken() {
             }
         }
     }
-    assert_eq!(tried, 4 * 2 + 3 + 3 + 6);
+    assert_eq!(tried, 4 * 2 + 3 + 3 + 8);
 }
 
 /// Every value is described, and described as always there: the contract leaves none out.

@@ -226,6 +226,8 @@ pub(crate) fn line(text: &str) -> LogEntry {
         replica: 1,
         stream: OutputStream::Stderr,
         partial: false,
+        level: Some(mainstay_types::Level::Error),
+        time: None,
         line: text.to_owned(),
     }
 }

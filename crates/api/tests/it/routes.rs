@@ -50,11 +50,11 @@ async fn events_are_the_contracts_shape() {
 async fn logs_take_every_condition() {
     let Some(host) = Host::start() else { return };
     let target = "/v1/logs?service=web&service=db-migrate&since=2026-11-22T15:00:00Z\
-                  &until=2026-11-22T16:00:00%2B00:00&last=1&grep=a%2Bb&stream=stderr";
+                  &until=2026-11-22T16:00:00%2B00:00&last=1&grep=a%2Bb&ignore_case=true&level=warning&stream=stderr";
     let answer = host.ask("GET", target).await;
     assert_eq!(
         answer.body,
-        r#"[{"at":"2026-11-22T15:20:01.123456789Z","service":"web","replica":1,"stream":"stderr","partial":false,"line":"line 0 é\t\"x\""}]"#
+        r#"[{"at":"2026-11-22T15:20:01.123456789Z","service":"web","replica":1,"stream":"stderr","partial":false,"level":"error","time":null,"line":"line 0 é\t\"x\""}]"#
     );
     let query = LogsQuery {
         service: vec!["web".to_owned(), "db-migrate".to_owned()],
@@ -62,6 +62,8 @@ async fn logs_take_every_condition() {
         until: Some(time("2026-11-22T16:00:00Z")),
         last: Some(1),
         grep: Some("a+b".to_owned()),
+        ignore_case: true,
+        level: Some(mainstay_types::Level::Warn),
         stream: Some(OutputStream::Stderr),
     };
     assert_eq!(host.plane.asked(), [Asked::Logs(query)]);
@@ -162,7 +164,7 @@ async fn problems_are_problem_documents() {
             json!({
                 "type": "urn:mainstay:problem:bad-request", "title": "the request does not read", "status": 400,
                 "detail": "/v1/logs takes no query parameter \"tail\": \
-                           there are service, since, until, last, grep, stream, follow",
+                           there are service, since, until, last, grep, ignore_case, level, stream, follow",
             }),
         ),
     ] {

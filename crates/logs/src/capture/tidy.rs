@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,14 +20,8 @@ use std::time::{Duration, Instant};
 use mainstay_types::ReplicaId;
 
 use super::{CapturePolicy, Notice};
+use crate::packed::{self, pack};
 use crate::store::{Closed, PACKED, PACKING, PLAIN, closed_files, closed_path, replica_dir, replicas};
-
-/// zstd's fastest ordinary level: logs shrink to about a tenth, at several hundred MB/s; higher levels cost several
-/// times the processor time, which belongs to the services.
-const LEVEL: i32 = 1;
-
-/// Between blocks of this size, files beyond the number kept are removed and the end of the capture is noticed.
-const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Orders the work and holds what is left of it.
 pub(super) struct Tidier {
@@ -149,7 +143,6 @@ impl Shared {
 fn work(shared: &Shared) {
     (shared.lower_priority)();
     let mut failing: BTreeSet<PathBuf> = BTreeSet::new();
-    let mut buffer = Vec::new();
     loop {
         let mut state = shared.lock();
         if state.stop {
@@ -170,7 +163,7 @@ fn work(shared: &Shared) {
             return;
         };
         drop(state);
-        let outcome = tidy_folder(shared, &dir, &folder, &mut buffer);
+        let outcome = tidy_folder(shared, &dir, &folder);
         match outcome {
             Ok(()) => {
                 failing.remove(&dir);
@@ -186,12 +179,7 @@ fn work(shared: &Shared) {
 
 /// Removes what exceeds the number kept, then compresses the newest plain file until there is none: under a flood the
 /// oldest are about to be removed anyway.
-fn tidy_folder(
-    shared: &Shared,
-    dir: &Path,
-    folder: &Folder,
-    buffer: &mut Vec<u8>,
-) -> Result<(), (PathBuf, io::Error)> {
+fn tidy_folder(shared: &Shared, dir: &Path, folder: &Folder) -> Result<(), (PathBuf, io::Error)> {
     let at_dir = |error| (dir.to_owned(), error);
     if dir.is_dir() {
         recover_folder(dir).map_err(at_dir)?;
@@ -201,7 +189,7 @@ fn tidy_folder(
         let plain = kept.iter().rev().find(|file| file.plain);
         let Some(file) = plain.filter(|_| folder.compress && !shared.lock().stop) else { return Ok(()) };
         let path = closed_path(dir, file.first_at, PLAIN);
-        match pack(shared, dir, *file, buffer) {
+        match pack_file(shared, dir, *file) {
             // Removed meanwhile, because too many newer ones came.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.exists() => {}
             Err(error) => return Err((path, error)),
@@ -235,10 +223,10 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Compresses one closed file. Leaves nothing half-done when it fails or when the capture ends.
-fn pack(shared: &Shared, dir: &Path, file: Closed, buffer: &mut Vec<u8>) -> io::Result<()> {
+fn pack_file(shared: &Shared, dir: &Path, file: Closed) -> io::Result<()> {
     let plain_path = closed_path(dir, file.first_at, PLAIN);
     let packing_path = closed_path(dir, file.first_at, PACKING);
-    let outcome = write_packed(shared, &plain_path, &packing_path, buffer).and_then(|complete| {
+    let outcome = write_packed(shared, &plain_path, &packing_path).and_then(|complete| {
         if complete && plain_path.exists() {
             std::fs::rename(&packing_path, closed_path(dir, file.first_at, PACKED))?;
             std::fs::remove_file(&plain_path)
@@ -254,26 +242,14 @@ fn pack(shared: &Shared, dir: &Path, file: Closed, buffer: &mut Vec<u8>) -> io::
 }
 
 /// Writes the compressed form under its temporary name and to the disk. False when the capture ended first.
-fn write_packed(
-    shared: &Shared,
-    plain_path: &Path,
-    packing_path: &Path,
-    buffer: &mut Vec<u8>,
-) -> io::Result<bool> {
+fn write_packed(shared: &Shared, plain_path: &Path, packing_path: &Path) -> io::Result<bool> {
     let mut plain = File::open(plain_path)?;
-    let mut packer = zstd::Encoder::new(File::create(packing_path)?, LEVEL)?;
-    packer.include_checksum(true)?;
-    packer.set_pledged_src_size(Some(plain.metadata()?.len()))?;
-    buffer.resize(BLOCK_BYTES, 0);
-    loop {
-        let count = plain.read(buffer)?;
-        if count == 0 {
-            break;
-        }
-        packer.write_all(&buffer[..count])?;
+    let mut packed = File::create(packing_path)?;
+    // Between blocks, files beyond the number kept are removed and the end of the capture is noticed.
+    let complete = pack(&mut plain, &mut packed, || {
         let mut state = shared.lock();
         if state.stop {
-            return Ok(false);
+            return false;
         }
         let mut waiting = Vec::new();
         for (dir, folder) in &mut state.folders {
@@ -286,9 +262,12 @@ fn write_packed(
             // Its own turn comes and reports what fails.
             let _ = prune(&dir, keep);
         }
+        true
+    })?;
+    if complete {
+        packed.sync_all()?;
     }
-    packer.finish()?.sync_all()?;
-    Ok(true)
+    Ok(complete)
 }
 
 /// Finishes or undoes what a crash interrupted: see the table above.
@@ -315,24 +294,6 @@ fn recover_folder(dir: &Path) -> io::Result<()> {
 
 /// Whether a compressed file unpacks to exactly the plain one; any doubt is a no.
 fn holds_the_same(plain_path: &Path, packed_path: &Path) -> bool {
-    let compare = || -> io::Result<bool> {
-        let mut plain = File::open(plain_path)?;
-        let mut packed = zstd::Decoder::new(File::open(packed_path)?)?;
-        let (mut expected, mut found) = (vec![0; BLOCK_BYTES], vec![0; BLOCK_BYTES]);
-        loop {
-            let count = packed.read(&mut found)?;
-            if count == 0 {
-                return Ok(plain.read(&mut expected)? == 0);
-            }
-            match plain.read_exact(&mut expected[..count]) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-                Err(error) => return Err(error),
-                Ok(()) => {}
-            }
-            if expected[..count] != found[..count] {
-                return Ok(false);
-            }
-        }
-    };
-    compare().unwrap_or(false)
+    let files = File::open(plain_path).and_then(|plain| Ok((plain, File::open(packed_path)?)));
+    files.is_ok_and(|(plain, packed)| packed::holds_the_same(plain, packed))
 }

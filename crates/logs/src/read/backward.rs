@@ -1,19 +1,23 @@
-//! One replica's lines from the newest to the oldest, reading plain files from their ends.
+//! One replica's lines from the newest to the oldest, reading files from their ends.
 //!
-//! A plain file is read in batches. The records of a batch are put in order and joined; parts that belong to the batch's
+//! A file is read in batches. The records of a batch are put in order and joined; parts that belong to the batch's
 //! first lines are looked for in front of it, at most [`JOIN_LIMIT`] bytes back, and passed over when the next batch
-//! meets them. A compressed file can only be read forward; of it the newest lines are kept.
+//! meets them. With a level wanted, lines whose message lies in front of the batch wait for the next one. A file that was
+//! compressed as one frame can only be read forward; of it the newest lines are kept.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 
 use mainstay_types::Timestamp;
 
 use super::forward::{OpenSegment, within};
 use super::join::{Joiner, Overflow};
-use super::segment::{Opened, Segment, SegmentState, Snapshot};
+use super::lines::LineReader;
+use super::seek;
+use super::segment::{Opened, Segment, Snapshot};
+use super::text::Text;
 use super::{Depth, JOIN_LIMIT, Query, ReadError, TAIL_TEXT_BYTES};
+use crate::facts::{Levels, MOST_LINES_OF_A_MESSAGE, is_message};
 use crate::record::{HEADER_BYTES, parse};
 use crate::{LogLine, Stream};
 
@@ -25,12 +29,12 @@ const BATCH_FIRST: usize = 64;
 const BATCH_MAX: usize = 4096;
 
 /// The offset behind the last newline within the first `size_bytes` of a file; 0 without one.
-pub(super) fn last_newline(file: &mut File, size_bytes: u64) -> io::Result<u64> {
+pub(super) fn last_newline(text: &mut Text, size_bytes: u64) -> io::Result<u64> {
     let mut end = size_bytes;
     let mut block = Vec::new();
     while end > 0 {
         let start = end.saturating_sub(BLOCK_BYTES);
-        read_range(file, start, end, &mut block)?;
+        text.read_range(start, end, &mut block)?;
         if let Some(found) = memchr::memrchr(b'\n', &block) {
             return Ok(start + found as u64 + 1);
         }
@@ -39,17 +43,8 @@ pub(super) fn last_newline(file: &mut File, size_bytes: u64) -> io::Result<u64> 
     Ok(0)
 }
 
-fn read_range(file: &mut File, start: u64, end: u64, into: &mut Vec<u8>) -> io::Result<()> {
-    into.clear();
-    file.seek(SeekFrom::Start(start))?;
-    file.take(end - start).read_to_end(into)?;
-    // Shorter than it was: cut by a foreign hand. What is missing reads as empty lines nobody sees.
-    Ok(())
-}
-
-/// The lines of a plain file, last first.
+/// The lines of a file, last first.
 struct BackwardLines {
-    file: File,
     /// The file's bytes from `from`; those up to `until` are not given out yet.
     block: Vec<u8>,
     from: u64,
@@ -57,8 +52,8 @@ struct BackwardLines {
 }
 
 impl BackwardLines {
-    const fn new(file: File, end: u64) -> Self {
-        Self { file, block: Vec::new(), from: end, until: 0 }
+    const fn new(end: u64) -> Self {
+        Self { block: Vec::new(), from: end, until: 0 }
     }
 
     /// Where the lines given out begin.
@@ -66,20 +61,7 @@ impl BackwardLines {
         self.from + self.until as u64
     }
 
-    /// Goes back to an earlier answer of `offset`.
-    fn rewind(&mut self, offset: u64) {
-        let inside = offset.checked_sub(self.from).and_then(|inside| usize::try_from(inside).ok());
-        match inside.filter(|inside| *inside <= self.block.len()) {
-            Some(inside) => self.until = inside,
-            None => {
-                self.block.clear();
-                self.from = offset;
-                self.until = 0;
-            }
-        }
-    }
-
-    fn next_back(&mut self) -> io::Result<Option<&[u8]>> {
+    fn next_back(&mut self, text: &mut Text) -> io::Result<Option<&[u8]>> {
         loop {
             let unread = &self.block[..self.until];
             let text_end = unread.len() - usize::from(unread.last() == Some(&b'\n'));
@@ -87,7 +69,7 @@ impl BackwardLines {
             let start = match found {
                 Some(newline) => newline + 1,
                 None if self.from > 0 && self.until <= JOIN_LIMIT + HEADER_BYTES => {
-                    self.load()?;
+                    self.load(text)?;
                     continue;
                 }
                 None if self.until == 0 => return Ok(None),
@@ -99,11 +81,11 @@ impl BackwardLines {
     }
 
     /// Puts the bytes before the block in front of what is left of it.
-    fn load(&mut self) -> io::Result<()> {
+    fn load(&mut self, text: &mut Text) -> io::Result<()> {
         // Doubling keeps the copying for a long line in proportion to its length.
         let step = BLOCK_BYTES.max(self.until as u64).min(self.from);
         let mut block = Vec::new();
-        read_range(&mut self.file, self.from - step, self.from, &mut block)?;
+        text.read_range(self.from - step, self.from, &mut block)?;
         self.from -= step;
         let left = self.until;
         self.until += block.len();
@@ -113,25 +95,104 @@ impl BackwardLines {
     }
 }
 
+/// The parts, in order, that the first line of a stream at or behind `offset` has in front of it.
+pub(super) fn parts_before(text: &mut Text, offset: u64, stream: Stream) -> io::Result<Vec<Vec<u8>>> {
+    let mut looking = [false; 2];
+    looking[stream.index()] = true;
+    let mut parts = Vec::new();
+    look_back(text, offset, looking, &mut parts, <[u8]>::to_vec)?;
+    let lines = parts.into_iter().rev().filter_map(|part| match part {
+        Raw::Line(line) => Some(line),
+        Raw::Time(_) => None,
+    });
+    Ok(lines.collect())
+}
+
+/// Adds the parts, in front of `offset`, of the first line of each wanted stream behind it; the last first.
+fn look_back(
+    text: &mut Text,
+    offset: u64,
+    mut looking: [bool; 2],
+    raw: &mut Vec<Raw>,
+    kept: impl Fn(&[u8]) -> Vec<u8>,
+) -> io::Result<()> {
+    let mut lines = BackwardLines::new(offset);
+    while looking != [false; 2] && offset - lines.offset() <= JOIN_LIMIT as u64 {
+        let Some(line) = lines.next_back(text)? else { break };
+        let Some(record) = parse(line) else { continue };
+        let index = record.stream.index();
+        if looking[index] {
+            if record.partial {
+                raw.push(Raw::Line(kept(line)));
+            } else {
+                looking[index] = false;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A range of a text, borrowed.
+struct Range<'a> {
+    text: &'a mut Text,
+    from: u64,
+    to: u64,
+}
+
+impl io::Read for Range<'_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.to.saturating_sub(self.from)).unwrap_or(usize::MAX);
+        let room = space.len().min(left);
+        let count = if room == 0 { 0 } else { self.text.read_at(self.from, &mut space[..room])? };
+        self.from += count as u64;
+        Ok(count)
+    }
+}
+
+/// Whether a record of the stream begins between the two offsets.
+fn goes_on(text: &mut Text, from: u64, to: u64, stream: Stream) -> io::Result<bool> {
+    let mut lines = LineReader::new(Range { text, from, to });
+    while let Some((line, _)) = lines.next_line()? {
+        if parse(line).is_some_and(|record| record.stream == stream) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Reads a replica's files from the newest to the oldest.
 pub(super) struct Backward {
     snapshot: Snapshot,
     depth: Depth,
     limit: usize,
     overflow: Overflow,
-    plain: Option<PlainFile>,
+    open: Option<OpenFile>,
     /// Wanted lines not given out, oldest first.
     ready: Vec<LogLine>,
     /// A compressed file was met that may not be opened.
     stopped_early: bool,
 }
 
-struct PlainFile {
+/// What is kept of a line of the file until the batch is whole.
+enum Raw {
+    Line(Vec<u8>),
+    /// Of a line that is not wanted: the time that the bytes behind it take.
+    Time(Timestamp),
+}
+
+/// A file being read from its end.
+struct OpenFile {
     segment: Segment,
+    text: Text,
     lines: BackwardLines,
     batch: usize,
     /// The end of a line of this stream was given out: parts in front of it belong to it.
     taken: [bool; 2],
+    /// What lies between is too new. A line of it may have parts in front of it, of the streams that were not met yet.
+    too_new: (u64, u64),
+    unmet: [bool; 2],
+    /// With a level wanted: lines whose message was not met yet, oldest first.
+    held: Vec<LogLine>,
 }
 
 impl Backward {
@@ -142,7 +203,7 @@ impl Backward {
             depth: Depth::All,
             limit: JOIN_LIMIT,
             overflow: Overflow::Split,
-            plain: None,
+            open: None,
             ready: Vec::new(),
             stopped_early: false,
         }
@@ -154,12 +215,12 @@ impl Backward {
             if let Some(line) = self.ready.pop() {
                 return Some(Ok(line));
             }
-            if let Some(mut plain) = self.plain.take() {
-                match self.batch(&mut plain, query) {
-                    Ok(true) => self.plain = Some(plain),
+            if let Some(mut open) = self.open.take() {
+                match self.batch(&mut open, query) {
+                    Ok(true) => self.open = Some(open),
                     Ok(false) => {}
                     Err(source) => {
-                        let path = plain.segment.path(&self.snapshot.dir);
+                        let path = open.segment.path(&self.snapshot.dir);
                         return Some(Err(ReadError::Read { path, source }));
                     }
                 }
@@ -175,29 +236,40 @@ impl Backward {
     fn open(&mut self, segment: Segment, query: &Query, most: usize) -> Result<(), ReadError> {
         let Some(opened) = segment.open(&self.snapshot.dir)? else { return Ok(()) };
         match opened {
-            Opened::Plain(file) => {
-                let end = match segment.state {
-                    SegmentState::Current { shown_bytes, .. } => Ok(shown_bytes),
-                    SegmentState::Closed { .. } => file.metadata().map(|metadata| metadata.len()),
-                };
-                let path = segment.path(&self.snapshot.dir);
-                let end = end.map_err(|source| ReadError::Read { path, source })?;
-                let lines = BackwardLines::new(file, end);
-                self.plain = Some(PlainFile { segment, lines, batch: BATCH_FIRST, taken: [false; 2] });
-                Ok(())
-            }
-            Opened::Packed(_) if self.depth == Depth::Plain => {
+            Opened::Text(Text::Packed(_)) | Opened::Stream(_) if self.depth == Depth::Plain => {
                 self.stopped_early = true;
                 self.snapshot.segments.clear();
                 Ok(())
             }
-            Opened::Packed(_) => self.unpack(&segment, query, most),
+            Opened::Stream(_) => self.unpack(&segment, query, most),
+            Opened::Text(mut text) => {
+                let bounds = segment.end(&text).and_then(|end| {
+                    let wanted_end = match query.until {
+                        Some(until) => seek::first_not(&mut text, end, |at| at <= until)?,
+                        None => end,
+                    };
+                    Ok((wanted_end, end))
+                });
+                let path = || segment.path(&self.snapshot.dir);
+                let too_new = bounds.map_err(|source| ReadError::Read { path: path(), source })?;
+                self.open = Some(OpenFile {
+                    segment,
+                    text,
+                    lines: BackwardLines::new(too_new.0),
+                    batch: BATCH_FIRST,
+                    taken: [false; 2],
+                    too_new,
+                    unmet: [too_new.0 < too_new.1; 2],
+                    held: Vec::new(),
+                });
+                Ok(())
+            }
         }
     }
 
-    /// Reads a compressed file and keeps its newest wanted lines.
+    /// Reads a file from its beginning and keeps its newest wanted lines.
     fn unpack(&mut self, segment: &Segment, query: &Query, most: usize) -> Result<(), ReadError> {
-        let Some(mut open) = OpenSegment::open(&self.snapshot, segment)? else { return Ok(()) };
+        let Some(mut open) = OpenSegment::open(&self.snapshot, segment, query)? else { return Ok(()) };
         let mut newest = VecDeque::new();
         let outcome = loop {
             let keep = |mut line: LogLine| {
@@ -225,8 +297,10 @@ impl Backward {
     }
 
     /// Reads a batch in front of the last one; false when nothing older is wanted.
-    fn batch(&mut self, plain: &mut PlainFile, query: &Query) -> io::Result<bool> {
-        let mut raw: Vec<Vec<u8>> = Vec::new();
+    fn batch(&mut self, open: &mut OpenFile, query: &Query) -> io::Result<bool> {
+        let mut raw: Vec<Raw> = Vec::new();
+        // Bytes that are no record wait for the time of the record in front of them.
+        let mut timeless = false;
         // What an overlong text is cut to: one byte more than wanted, so that the cut shows.
         let keep = match self.overflow {
             Overflow::Cut => HEADER_BYTES + self.limit + 1,
@@ -236,13 +310,14 @@ impl Backward {
         let (mut ends, mut at_start, mut oldest) = (0, false, None);
         let mut seen = [false; 2];
         loop {
-            let Some(line) = plain.lines.next_back()? else {
+            let Some(line) = open.lines.next_back(&mut open.text)? else {
                 at_start = true;
                 break;
             };
             let Some(record) = parse(line) else {
                 if query.wants_stream(Stream::Stdout) {
-                    raw.push(kept(line));
+                    raw.push(Raw::Line(kept(line)));
+                    timeless = true;
                 }
                 ends += 1;
                 // Not to end in front of it keeps its time known; only a file full of such lines is cut short.
@@ -252,43 +327,63 @@ impl Backward {
                 continue;
             };
             oldest = Some(record.at);
+            if std::mem::take(&mut timeless) {
+                // Whatever becomes of the record itself.
+                raw.push(Raw::Time(record.at));
+            }
             if !query.wants_stream(record.stream) {
                 continue;
             }
             let index = record.stream.index();
-            if record.partial && plain.taken[index] && !seen[index] {
-                // Given out with the batch behind.
+            if std::mem::take(&mut open.unmet[index]) && record.partial {
+                let (line, (from, to)) = (line.to_vec(), open.too_new);
+                if goes_on(&mut open.text, from, to, record.stream)? {
+                    open.taken[index] = true;
+                } else {
+                    raw.push(Raw::Line(kept(&line)));
+                    seen[index] = true;
+                }
                 continue;
             }
-            raw.push(kept(line));
+            if record.partial && open.taken[index] && !seen[index] {
+                // Given out with the batch behind, or not wanted.
+                continue;
+            }
+            raw.push(Raw::Line(kept(line)));
             seen[index] = true;
             if !record.partial {
                 ends += 1;
-                if ends >= plain.batch {
+                if ends >= open.batch {
                     break;
                 }
             }
         }
         if !at_start {
-            look_back(&mut plain.lines, seen, &mut raw, kept)?;
+            look_back(&mut open.text, open.lines.offset(), seen, &mut raw, kept)?;
         }
-        for (taken, seen) in plain.taken.iter_mut().zip(seen) {
+        for (taken, seen) in open.taken.iter_mut().zip(seen) {
             *taken |= seen;
         }
-        plain.batch = (plain.batch * 2).min(BATCH_MAX);
-        let first_at = plain.segment.first_at.unwrap_or(Timestamp::UNIX_EPOCH);
+        open.batch = (open.batch * 2).min(BATCH_MAX);
+        let first_at = open.segment.first_at.unwrap_or(Timestamp::UNIX_EPOCH);
         let mut joiner = Joiner::new(self.snapshot.replica.clone(), self.limit, self.overflow, first_at);
-        let ready = &mut self.ready;
-        let mut emit = |line: LogLine| {
-            if query.wants(&line) {
-                ready.push(line);
+        let mut lines = Vec::new();
+        for raw in raw.iter().rev() {
+            match raw {
+                Raw::Line(line) => {
+                    joiner.push_line(line, |stream| query.wants_stream(stream), |line| lines.push(line));
+                }
+                Raw::Time(at) => joiner.pass(*at),
             }
-        };
-        for line in raw.iter().rev() {
-            joiner.push_line(line, |stream| query.wants_stream(stream), &mut emit);
         }
-        joiner.finish(&mut emit);
-        if oldest.zip(query.since).is_some_and(|(oldest, since)| oldest < since) {
+        joiner.finish(|line| lines.push(line));
+        self.ready = match query.level {
+            Some(_) => judged(lines, &mut open.held, at_start, query),
+            None => lines,
+        };
+        self.ready.retain(|line| query.wants(line));
+        let too_old = |at: Timestamp| query.since.is_some_and(|since| at < since);
+        if oldest.is_some_and(too_old) && open.held.last().is_none_or(|line| too_old(line.at)) {
             self.snapshot.segments.clear();
             return Ok(false);
         }
@@ -296,28 +391,34 @@ impl Backward {
     }
 }
 
-/// Adds the parts, in front of a batch, of the first line of each stream seen in it; leaves the position as it was.
-fn look_back(
-    lines: &mut BackwardLines,
-    mut looking: [bool; 2],
-    raw: &mut Vec<Vec<u8>>,
-    kept: impl Fn(&[u8]) -> Vec<u8>,
-) -> io::Result<()> {
-    let mark = lines.offset();
-    while looking != [false; 2] && mark - lines.offset() <= JOIN_LIMIT as u64 {
-        let Some(line) = lines.next_back()? else { break };
-        let Some(record) = parse(line) else { continue };
-        let index = record.stream.index();
-        if looking[index] {
-            if record.partial {
-                raw.push(kept(line));
-            } else {
-                looking[index] = false;
-            }
+/// The lines that are serious enough, of a batch and those that were held. Holds those of the front whose message may be
+/// in the batch before.
+fn judged(lines: Vec<LogLine>, held: &mut Vec<LogLine>, at_start: bool, query: &Query) -> Vec<LogLine> {
+    let mut lines = lines;
+    lines.append(held);
+    let mut levels = Levels::default();
+    let mut met = [false; 2];
+    let mut undecided = 0;
+    let mut wanted = Vec::with_capacity(lines.len());
+    for (place, line) in lines.iter().enumerate() {
+        wanted.push(query.wants_level(&mut levels, line));
+        let met = &mut met[line.stream.index()];
+        *met |= is_message(&line.text);
+        if !*met {
+            undecided = place + 1;
         }
     }
-    lines.rewind(mark);
-    Ok(())
+    // More than can go with one message go with none.
+    if at_start || undecided > 2 * MOST_LINES_OF_A_MESSAGE {
+        undecided = 0;
+    }
+    let judged = lines.split_off(undecided);
+    *held = lines;
+    judged
+        .into_iter()
+        .zip(wanted.into_iter().skip(undecided))
+        .filter_map(|(line, wanted)| wanted.then_some(line))
+        .collect()
 }
 
 /// See [`super::tail`].

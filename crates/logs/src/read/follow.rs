@@ -11,8 +11,10 @@ use mainstay_types::{ReplicaId, Timestamp};
 use super::join::{Joiner, Overflow};
 use super::lines::LineReader;
 use super::segment::{Opened, SegmentState, Snapshot, first_at, open_closed};
+use super::text::Source;
 use super::{JOIN_LIMIT, Query, ReadError};
 use crate::LogLine;
+use crate::facts::Levels;
 use crate::record::HEADER_BYTES;
 use crate::store::{CURRENT, closed_files, replica_dir};
 
@@ -46,6 +48,7 @@ struct Place {
     /// Bytes read, always whole lines.
     offset: u64,
     joiner: Joiner,
+    levels: Levels,
 }
 
 impl std::fmt::Debug for Place {
@@ -67,14 +70,14 @@ enum Reached {
 
 impl Follower {
     pub(super) fn new(root: &Path, query: &Query, snapshots: &[Snapshot]) -> Self {
-        let query = Query { until: None, last: None, ..query.clone() };
+        let query = Query { last: None, ..query.clone() };
         let replicas =
             snapshots.iter().map(|snapshot| (snapshot.replica.clone(), Tracked::after(snapshot))).collect();
         Self { root: root.to_owned(), query, replicas, errors: Vec::new() }
     }
 
-    /// The wanted lines written since the last poll; none is an empty list. Does not wait; a caller that polls a few
-    /// times a second is as prompt as people notice. An error does not end following: poll again.
+    /// The wanted lines written since the last poll; none is an empty list. Does not wait: [`super::Watch`] tells when to
+    /// poll. An error does not end following: poll again.
     ///
     /// A line comes when its end is there; one kept in parts comes whole.
     pub fn poll(&mut self) -> Result<Vec<LogLine>, ReadError> {
@@ -117,7 +120,7 @@ impl Place {
             Overflow::Split,
             first_at.unwrap_or(Timestamp::UNIX_EPOCH),
         );
-        Self { first_at, offset, joiner }
+        Self { first_at, offset, joiner, levels: Levels::default() }
     }
 
     /// Takes whole lines from the offset on.
@@ -133,7 +136,16 @@ impl Place {
             match lines.next_line()? {
                 Some((line, ended)) if ended || line.len() > JOIN_LIMIT + HEADER_BYTES => {
                     self.offset += line.len() as u64 + u64::from(ended);
-                    self.joiner.push_line(line, |stream| query.wants_stream(stream), &mut *emit);
+                    let levels = &mut self.levels;
+                    self.joiner.push_line(
+                        line,
+                        |stream| query.wants_stream(stream),
+                        |line| {
+                            if query.wants_level(levels, &line) {
+                                emit(line);
+                            }
+                        },
+                    );
                 }
                 Some((tail, _)) => return Ok(Reached::End { tail: tail.to_vec() }),
                 None => return Ok(Reached::End { tail: Vec::new() }),
@@ -211,13 +223,27 @@ impl Tracked {
                 Some(Ok(Reached::Allowance)) => return Ok(false),
                 Some(Ok(Reached::End { tail })) => {
                     if !tail.is_empty() {
-                        place.joiner.push_line(&tail, |stream| query.wants_stream(stream), &mut *emit);
+                        let levels = &mut place.levels;
+                        place.joiner.push_line(
+                            &tail,
+                            |stream| query.wants_stream(stream),
+                            |line| {
+                                if query.wants_level(levels, &line) {
+                                    emit(line);
+                                }
+                            },
+                        );
                     }
                 }
                 Some(Err(source)) => errors.push(ReadError::Read { path: self.dir.clone(), source }),
                 None => errors.push(ReadError::Outrun { replica: replica.clone() }),
             }
-            place.joiner.finish(&mut *emit);
+            let levels = &mut place.levels;
+            place.joiner.finish(|line| {
+                if query.wants_level(levels, &line) {
+                    emit(line);
+                }
+            });
             self.done = self.done.max(place.first_at);
             self.place = None;
         }
@@ -258,13 +284,13 @@ impl Place {
         emit: &mut impl FnMut(LogLine),
     ) -> io::Result<Reached> {
         match opened {
-            Opened::Plain(mut file) => {
-                file.seek(SeekFrom::Start(self.offset))?;
-                self.take(file, query, emit)
+            Opened::Text(text) => {
+                let end = text.size_bytes()?;
+                self.take(Source::Text { text, offset: self.offset, end }, query, emit)
             }
-            Opened::Packed(mut unpacking) => {
-                io::copy(&mut unpacking.by_ref().take(self.offset), &mut io::sink())?;
-                self.take(unpacking, query, emit)
+            Opened::Stream(mut read) => {
+                io::copy(&mut read.by_ref().take(self.offset), &mut io::sink())?;
+                self.take(read, query, emit)
             }
         }
     }

@@ -44,6 +44,21 @@ impl Joiner {
         Self { replica, limit, overflow, open: [None, None], last_at: first_at }
     }
 
+    /// The time of the last record.
+    pub(super) const fn last_at(&self) -> Timestamp {
+        self.last_at
+    }
+
+    /// Passes a record that is not wanted.
+    pub(super) const fn pass(&mut self, at: Timestamp) {
+        self.last_at = at;
+    }
+
+    /// Whether a line of either stream is unfinished.
+    pub(super) const fn is_open(&self) -> bool {
+        self.open[0].is_some() || self.open[1].is_some()
+    }
+
     /// Takes a line of the file.
     pub(super) fn push_line(
         &mut self,

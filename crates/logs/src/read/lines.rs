@@ -28,6 +28,11 @@ impl<R: Read> LineReader<R> {
         Self { source, buffer: Vec::new(), start: 0, end: 0, searched: 0 }
     }
 
+    /// What the lines are read from.
+    pub(super) const fn source_mut(&mut self) -> &mut R {
+        &mut self.source
+    }
+
     /// The next line, and whether a newline ended it (which is not part of it). `None` at the end.
     pub(super) fn next_line(&mut self) -> io::Result<Option<(&[u8], bool)>> {
         loop {

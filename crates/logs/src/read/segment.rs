@@ -12,7 +12,9 @@ use std::time::{Duration, SystemTime};
 use mainstay_types::{ReplicaId, Timestamp};
 
 use super::backward::last_newline;
+use super::text::Text;
 use super::{ReadError, Selection};
+use crate::packed::Packed;
 use crate::stamp::{STAMP_BYTES, parse_stamp};
 use crate::store::{CURRENT, Closed, PACKED, PLAIN, closed_files, closed_path, replica_dir};
 
@@ -113,14 +115,15 @@ fn current(path: &Path) -> io::Result<Option<Segment>> {
     };
     let metadata = file.metadata()?;
     let size_bytes = metadata.len();
-    let complete_bytes = last_newline(&mut file, size_bytes)?;
+    let first_at = first_at(&mut file)?;
+    let complete_bytes = last_newline(&mut Text::Plain(file), size_bytes)?;
     let settled = metadata
         .modified()
         .ok()
         .and_then(|time| SystemTime::now().duration_since(time).ok())
         .is_some_and(|age| age >= TORN_AGE);
     Ok(Some(Segment {
-        first_at: first_at(&mut file)?,
+        first_at,
         state: SegmentState::Current {
             complete_bytes,
             shown_bytes: if settled { size_bytes } else { complete_bytes },
@@ -138,20 +141,10 @@ pub(super) fn first_at(file: &mut File) -> io::Result<Option<Timestamp>> {
 
 /// An opened segment.
 pub(super) enum Opened {
-    /// Bytes as they were written; may be read from anywhere.
-    Plain(File),
-    /// Compressed.
-    Packed(Box<dyn Read>),
-}
-
-impl Opened {
-    /// Reads from the start.
-    pub(super) fn into_read(self) -> Box<dyn Read> {
-        match self {
-            Self::Plain(file) => Box::new(file),
-            Self::Packed(read) => read,
-        }
-    }
+    /// May be read from anywhere.
+    Text(Text),
+    /// Compressed as one frame: may be read from its beginning.
+    Stream(Box<dyn Read>),
 }
 
 impl Segment {
@@ -165,6 +158,14 @@ impl Segment {
         }
     }
 
+    /// The end of what is read of it.
+    pub(super) fn end(&self, text: &Text) -> io::Result<u64> {
+        match self.state {
+            SegmentState::Current { shown_bytes, .. } => Ok(shown_bytes),
+            SegmentState::Closed { .. } => text.size_bytes(),
+        }
+    }
+
     /// Opens it wherever it is by now. `None` when it is gone: too old to be kept.
     pub(super) fn open(&self, dir: &Path) -> Result<Option<Opened>, ReadError> {
         if let SegmentState::Current { .. } = self.state {
@@ -172,8 +173,7 @@ impl Segment {
             let opened = open(&path).and_then(|file| {
                 let Some(mut file) = file else { return Ok(None) };
                 let same = first_at(&mut file)? == self.first_at;
-                file.seek(SeekFrom::Start(0))?;
-                Ok(same.then_some(Opened::Plain(file)))
+                Ok(same.then_some(Opened::Text(Text::Plain(file))))
             });
             if let Some(opened) = opened.map_err(|source| ReadError::Open { path, source })? {
                 return Ok(Some(opened));
@@ -187,14 +187,19 @@ impl Segment {
 pub(super) fn open_closed(dir: &Path, first_at: Timestamp) -> Result<Option<Opened>, ReadError> {
     let path = closed_path(dir, first_at, PLAIN);
     if let Some(file) = open(&path).map_err(|source| ReadError::Open { path, source })? {
-        return Ok(Some(Opened::Plain(file)));
+        return Ok(Some(Opened::Text(Text::Plain(file))));
     }
     let path = closed_path(dir, first_at, PACKED);
     let Some(file) = open(&path).map_err(|source| ReadError::Open { path: path.clone(), source })? else {
         return Ok(None);
     };
-    let unpacking = zstd::Decoder::new(file).map_err(|source| ReadError::Read { path, source })?;
-    Ok(Some(Opened::Packed(Box::new(unpacking))))
+    let opened = Packed::open(file).and_then(|opened| {
+        Ok(match opened {
+            Ok(packed) => Opened::Text(Text::Packed(packed)),
+            Err(file) => Opened::Stream(Box::new(zstd::Decoder::new(file)?)),
+        })
+    });
+    opened.map(Some).map_err(|source| ReadError::Read { path, source })
 }
 
 fn open(path: &Path) -> io::Result<Option<File>> {

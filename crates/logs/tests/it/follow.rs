@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_logs::read::{Query, ReadError, follow};
+use mainstay_logs::read::{Query, ReadError, Watch, follow};
 use mainstay_logs::{CapturePolicy, Stream};
 use mainstay_types::SpawnId;
 
@@ -108,4 +108,61 @@ fn a_long_backlog_comes_in_pieces() {
         tokio::time::sleep(Duration::ZERO).await;
         assert_eq!(follower.poll().unwrap(), []);
     });
+}
+
+#[test]
+fn the_system_wakes_a_follower_whatever_changes() {
+    let logs = Logs::new();
+    let query = Query { last: Some(0), ..Query::default() };
+    let (wake, woken) = std::sync::mpsc::sync_channel(1);
+    let mut watch = Watch::new(&logs.dir(), &query.replicas, move || {
+        let _ = wake.try_send(());
+    });
+    let (_, mut follower) = follow(&logs.dir(), &query);
+    let mut change = |text: &str, change: &dyn Fn()| {
+        // Nothing is left to be told before the change.
+        watch.renew();
+        follower.poll().unwrap();
+        change();
+        loop {
+            // Woken by the system alone: where it could not, this would wait in vain.
+            woken
+                .recv_timeout(Duration::from_secs(60))
+                .unwrap_or_else(|_| panic!("not woken: {watch:?}, {text}"));
+            watch.renew();
+            let lines = loop {
+                match follower.poll() {
+                    Ok(lines) => break lines,
+                    // The folder went with what was not read; what came after it follows.
+                    Err(ReadError::Outrun { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            };
+            if texts(&lines).iter().any(|line| line == text) {
+                break;
+            }
+        }
+    };
+    let write = |folder: &str, second: u32, text: &str| {
+        use std::io::Write;
+        let dir = logs.dir().join(folder);
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("current.log");
+        let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
+        writeln!(file, "2026-11-22T15:20:{second:02}.000000000Z stdout F {text}").unwrap();
+    };
+    // The folder of logs, and those above it, are not there yet.
+    change("first", &|| write("web", 1, "first"));
+    change("second", &|| write("web", 2, "second"));
+    change("of another", &|| write("late", 3, "of another"));
+    change("after rotation", &|| {
+        let dir = logs.dir().join("web");
+        std::fs::rename(dir.join("current.log"), dir.join("2026-11-22T15-20-01.000000000Z.log")).unwrap();
+        write("web", 4, "after rotation");
+    });
+    change("in a new folder", &|| {
+        std::fs::remove_dir_all(logs.dir()).unwrap();
+        write("web", 5, "in a new folder");
+    });
+    assert_eq!(watch.trouble(), None);
 }

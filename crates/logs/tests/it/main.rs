@@ -1,6 +1,7 @@
 //! Capturing and reading back, whole: real threads, real files, pipes in memory or over loopback.
 
 mod capture;
+mod corpus;
 mod crash;
 mod follow;
 mod properties;

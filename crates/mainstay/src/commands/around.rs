@@ -9,13 +9,14 @@ use mainstay_api::Event;
 use mainstay_host::{EventFilter, EventStoreError, chain};
 use mainstay_logs::read::{self, Query, ReadError, Selection};
 use mainstay_logs::{LogLine, Stream};
-use mainstay_types::{ExitCode, Timestamp, format_duration};
+use mainstay_types::{ExitCode, Level, Timestamp, format_duration};
 
 use crate::cli::{Global, LogStream};
 use crate::commands::events;
+use crate::commands::logs::pattern;
 use crate::context::{Addressed, addressed};
 use crate::failure::Failure;
-use crate::terminal::{BAD, BOLD, DIM, paint, printable, service_style};
+use crate::terminal::{BAD, BOLD, DIM, has_colors, paint, program_line, service_style};
 use crate::times::local_time;
 
 /// Time shown before and after the failure when none is given.
@@ -34,6 +35,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) window: Option<Duration>,
     pub(crate) stream: Option<LogStream>,
     pub(crate) grep: Option<&'a str>,
+    pub(crate) ignore_case: bool,
+    pub(crate) level: Option<Level>,
 }
 
 /// Prints everything around the failure.
@@ -43,11 +46,7 @@ pub(crate) fn around(global: &Global, asked: &Asked<'_>) -> Result<(), Failure> 
         let message = format!("--window {}: at most 24h", format_duration(window));
         return Err(Failure::new(ExitCode::Usage, message));
     }
-    let grep = asked
-        .grep
-        .map(regex::bytes::Regex::new)
-        .transpose()
-        .map_err(|error| Failure::new(ExitCode::Usage, format!("--grep: {error}")))?;
+    let grep = pattern(asked.grep, asked.ignore_case)?;
     let wanted = Wanted::read(asked.failure)?;
     let addressed = addressed(global)?;
     let record = Record::open(&addressed)?;
@@ -75,6 +74,7 @@ pub(crate) fn around(global: &Global, asked: &Asked<'_>) -> Result<(), Failure> 
             LogStream::Stdout => Stream::Stdout,
             LogStream::Stderr => Stream::Stderr,
         }),
+        level: asked.level,
         last: None,
         replicas: Selection::All,
     };
@@ -282,7 +282,13 @@ impl Page {
             Stream::Stderr => "!",
         };
         let head = self.who(line.replica.service.as_str(), &name, mark);
-        writeln!(out, "{} {head} {}", paint(DIM, &local_time(line.at)), printable(&line.text)).is_ok()
+        writeln!(
+            out,
+            "{} {head} {}",
+            paint(DIM, &local_time(line.at)),
+            program_line(&line.text, has_colors())
+        )
+        .is_ok()
     }
 
     fn event(&mut self, event: &Event, moment: &Event) -> bool {

@@ -62,13 +62,129 @@ fn the_logs_command_selects() {
     for (args, words) in [
         (&["logs", "--since", "yesteryear"][..], "--since"),
         (&["logs", "--grep", "("], "--grep"),
-        (&["logs", "--level", "error"], "not supported yet"),
+        (&["logs", "--level", "loud"], "trace, debug, info, warn, error, fatal"),
+        (&["logs", "-i"], "--grep"),
+        (&["logs", "--since", "1h", "--until", "2h"], "exchange them"),
+        (&["logs", "-f", "--until", "1h"], "leave --follow out"),
     ] {
         let output = fixture.mainstay(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
     }
+    assert_eq!(texts(&["--grep", "^T", "-i"]), ["two", "three"]);
     assert_eq!(fixture.mainstay(&["logs", "nobody"]).status.code(), Some(3));
+    fixture.write("mainstay.toml", "[service.new]\ncommand = \"true\"\n");
+    let output = fixture.mainstay(&["--stack", "nothing", "logs", "new"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}
+
+#[test]
+fn lines_are_chosen_by_their_level_and_have_its_colour() {
+    let fixture = Fixture::new(
+        r#"
+        [service.app]
+        command = '''sh -c '
+echo "{\"level\":\"warn\",\"time\":1795360801,\"msg\":\"json\"}"
+echo "no errors found"
+echo "2026-11-22T15:20:01Z ERROR text"
+echo "  at its trace"
+echo "2026-11-22T15:20:02Z INFO fine"
+' '''
+        kind = "oneshot"
+        "#,
+    );
+    let run = fixture.mainstay(&["run", "--color", "always"]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert!(stdout(&run).contains("\u{1b}[31m2026-11-22T15:20:01Z ERROR text\u{1b}[0m"), "{}", stdout(&run));
+    let lines = |args: &[&str]| {
+        let output = fixture.mainstay(&[&["logs", "--json"], args].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output).lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+    };
+    let texts = |level: &str| {
+        lines(&["--level", level])
+            .iter()
+            .map(|line| line["line"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(texts("error"), ["2026-11-22T15:20:01Z ERROR text", "  at its trace"]);
+    assert_eq!(texts("warn").len(), 3);
+    assert_eq!(texts("INFO").len(), 4);
+    assert_eq!(texts("fatal").len(), 0);
+    let all = lines(&[]);
+    let facts: Vec<_> = all.iter().map(|line| (line["level"].as_str(), line["time"].as_str())).collect();
+    assert_eq!(
+        facts,
+        [
+            (Some("warn"), Some("2026-11-22T15:20:01Z")),
+            (None, None),
+            (Some("error"), Some("2026-11-22T15:20:01Z")),
+            (None, None),
+            (Some("info"), Some("2026-11-22T15:20:02Z")),
+        ]
+    );
+    let colored = stdout(&fixture.mainstay(&["logs", "--color", "always"]));
+    assert!(colored.contains("\u{1b}[31m2026-11-22T15:20:01Z ERROR text\u{1b}[0m"), "{colored}");
+    assert!(!stdout(&fixture.mainstay(&["logs"])).contains('\u{1b}'));
+}
+
+#[test]
+fn a_broken_file_is_told_and_the_rest_is_shown() {
+    let fixture = Fixture::new("[service.app]\ncommand = \"echo here\"\nkind = \"oneshot\"\n");
+    assert!(fixture.mainstay(&["run", "-q"]).status.success());
+    fixture.write("state/logs/app/2026-01-01T00-00-00.000000000Z.log.zst", "no zstd at all");
+    let output = fixture.mainstay(&["logs"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stdout(&output).contains("here"), "{}", stdout(&output));
+    let told = stderr(&output);
+    assert!(
+        told.contains("2026-01-01T00-00-00.000000000Z.log.zst") && told.contains("lines are missing"),
+        "{told}"
+    );
+}
+
+#[test]
+fn following_begins_before_the_first_line_and_outlives_the_host() {
+    let fixture = Fixture::new("[service.app]\ncommand = \"sh -c 'echo run now'\"\nkind = \"oneshot\"\n");
+    // Nothing is there: no state, no host.
+    let mut follower =
+        fixture.command(&["logs", "app", "-f", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let out = std::io::BufReader::new(follower.stdout.take().unwrap());
+    let mut lines = std::io::BufRead::lines(out);
+    for _ in 0..3 {
+        assert!(fixture.mainstay(&["run", "-q"]).status.success());
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert!(line["line"].as_str().unwrap().starts_with("run "), "{line}");
+    }
+    // The folder goes and comes again under it.
+    std::fs::remove_dir_all(fixture.path("state/logs")).unwrap();
+    assert!(fixture.mainstay(&["run", "-q"]).status.success());
+    assert!(lines.next().unwrap().unwrap().contains("run "));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn following_ends_at_its_time_and_sleeps_until_then() {
+    let fixture = Fixture::new("[service.app]\ncommand = \"sh -c 'echo once; sleep 1000'\"\n");
+    let mut host = fixture.run(&[]);
+    host.wait_for("it writes", SOON, |_| fixture.log("app").contains("once").then_some(()));
+    let until = seconds_from_now(3);
+    let begun = Instant::now();
+    let mut child =
+        fixture.command(&["logs", "-f", "--until", &until, "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    // The time it computed is asked of the system before the child is reaped.
+    assert!(child.wait().unwrap().success());
+    assert_eq!(out.lines().count(), 1, "{out}");
+    assert!(begun.elapsed() >= Duration::from_millis(2500), "{:?}", begun.elapsed());
+    host.stop();
+}
+
+/// A time as RFC 3339, so many seconds from now.
+fn seconds_from_now(seconds: u64) -> String {
+    (mainstay_types::Timestamp::now() + Duration::from_secs(seconds)).to_string()
 }
 
 #[test]
