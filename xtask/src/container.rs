@@ -58,6 +58,16 @@ impl Container {
         run
     }
 
+    /// Boots it again, with its disk as it is, and waits until it is up.
+    ///
+    /// # Errors
+    /// When it is not up after a minute.
+    pub(crate) fn reboot(&self) -> anyhow::Result<()> {
+        let mut reboot = command(&self.script_path);
+        reboot.args(["reboot", self.name]);
+        run_command(reboot)
+    }
+
     /// The pid, outside, of its first process.
     ///
     /// # Errors

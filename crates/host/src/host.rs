@@ -24,6 +24,7 @@ use crate::error::HostError;
 use crate::event_store::EventStore;
 use crate::launch_spec::Surroundings;
 use crate::log_watch::LogWatch;
+use crate::manager::{Manager, ReadyWhen};
 use crate::message::Message;
 use crate::paths::Paths;
 use crate::publish::{Observer, Publisher};
@@ -58,6 +59,8 @@ pub struct HostOptions {
     pub end_when_settled: bool,
     /// The registration this host was started by, if any.
     pub unit: Option<String>,
+    /// When the service manager is told that the host is ready.
+    pub ready_when: ReadyWhen,
     /// Sees every event.
     pub observer: Option<Observer>,
     /// Sees every line of output.
@@ -97,6 +100,8 @@ pub struct Host {
     pub(crate) said: Said,
     pub(crate) sayings: mpsc::Receiver<Saying>,
     waiters: Waiters,
+    /// The service manager that wants to be told.
+    pub(crate) manager: Option<Manager>,
     pub(crate) replica_of: BTreeMap<SpawnId, ReplicaId>,
     pub(crate) surroundings: Surroundings,
     clock: Instant,
@@ -119,6 +124,7 @@ impl Host {
             only,
             end_when_settled,
             unit,
+            ready_when,
             observer,
             tap,
             loader,
@@ -213,6 +219,7 @@ impl Host {
             server,
             runs: Runs::new(sender),
             waiters: Waiters::default(),
+            manager: Manager::of_this_process(ready_when),
             replica_of: BTreeMap::new(),
             clock: Instant::now(),
             only,
@@ -244,6 +251,7 @@ impl Host {
             if self.machine.is_over() || (self.end_when_settled && self.is_finished()) {
                 break;
             }
+            self.tell_manager();
             self.wait().await;
         }
         self.finish().await
@@ -271,7 +279,11 @@ impl Host {
             .into_iter()
             .flatten()
             .min()
-            .map(|at| tokio::time::Instant::from_std(self.clock + at.since_start()));
+            .map(|at| self.clock + at.since_start())
+            .into_iter()
+            .chain(self.manager.as_ref().and_then(Manager::next_deadline))
+            .min()
+            .map(tokio::time::Instant::from_std);
         let mut news = Vec::new();
         let mut asked = Vec::new();
         let mut said = Vec::new();
@@ -280,7 +292,11 @@ impl Host {
             () = next_processes(&mut self.processes, &mut news) => {}
             count = self.messages.recv_many(&mut asked, BATCH) => debug_assert!(count > 0, "the host holds a sender"),
             count = self.sayings.recv_many(&mut said, BATCH) => debug_assert!(count > 0, "the host holds a sender"),
-            () = sleep_until(deadline) => self.tell(Event::Tick),
+            () = sleep_until(deadline) => {
+                if self.machine.next_deadline().is_some_and(|(at, _)| at <= self.now()) {
+                    self.tell(Event::Tick);
+                }
+            }
         }
         for event in news {
             self.on_process(event);
@@ -306,6 +322,9 @@ impl Host {
 
     /// Tells the machine and performs what it answers. An effect that fails at once becomes the next event.
     pub(crate) fn tell(&mut self, event: Event) {
+        if let Some(manager) = &mut self.manager {
+            manager.stir(Instant::now());
+        }
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let now = self.now();
@@ -515,12 +534,15 @@ impl Host {
     }
 
     async fn finish(mut self) -> HostOutcome {
-        let failed = self
+        let failed: Vec<(ServiceName, String)> = self
             .machine
             .services()
             .filter(|service| service.state == State::Failed)
             .map(|service| (service.name.clone(), service.reason.to_string()))
             .collect();
+        let told: Vec<String> =
+            failed.iter().map(|(service, reason)| format!("{service} failed: {reason}")).collect();
+        self.tell_manager_the_end(&told);
         self.waiters.answer(&self.machine, self.now());
         self.end_commands().await;
         self.processes.shutdown().await;

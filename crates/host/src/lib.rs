@@ -31,6 +31,7 @@
 //! | `sockets` | the sockets of `listen`, open from the first start of a service on |
 //! | `said` | who listens to which start by sd_notify and readiness descriptors, and who is believed |
 //! | `log_watch` | which lines of output somebody waits for |
+//! | `manager` | what the service manager that started the host is told: readiness, progress, signs of life |
 //! | `runner` | commands of probes, hooks, stops and reloads |
 //! | `reload`, `plan` | a changed file: read, validated, compared; the difference in words |
 //! | `shared_stack` | the stack that counts now, for those who answer without asking the loop |
@@ -45,6 +46,7 @@ mod last_lines;
 mod launch_spec;
 mod load;
 mod log_watch;
+mod manager;
 mod message;
 mod notice;
 mod paths;
@@ -68,6 +70,8 @@ pub use host::{Host, HostOptions, HostOutcome};
 pub use last_lines::LAST_LINES;
 pub use launch_spec::PrepareError;
 pub use load::{LoadError, load, stack_name};
+pub use mainstay_lifecycle::stop_budget;
+pub use manager::ReadyWhen;
 pub use paths::{Paths, RUNTIME_DIR_VARIABLE, STATE_DIR_VARIABLE};
 pub use preflight::{Warning, preflight, warnings};
 pub use publish::Observer;

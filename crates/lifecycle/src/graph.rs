@@ -83,6 +83,12 @@ impl Graph {
     }
 }
 
+/// The longest an orderly stop of the whole stack may take: its budget, or the graces along the longest chain of gates.
+#[must_use]
+pub fn stop_budget(stack: &Stack) -> Duration {
+    stack.stop_budget.unwrap_or_else(|| Graph::new(stack).longest_stop)
+}
+
 /// Walks from the services nobody needs to those that need nothing (Kahn's algorithm). Services on a circle, which
 /// `config` refuses, would be left out.
 fn longest_stop(stack: &Stack, nodes: &[Node]) -> Duration {

@@ -17,6 +17,7 @@ mod view;
 
 pub use effect::{Effect, GateCheckId, Purpose, TaskId};
 pub use event::{Command, Event};
+pub use graph::stop_budget;
 pub use machine::{DeadlineReason, KILL_WAIT, ReloadId, StackMachine};
 pub use random::SplitMix64;
 pub use reason::Reason;

@@ -105,6 +105,15 @@ pub(crate) enum Color {
     Never,
 }
 
+/// When a service manager is told that the host is ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Ready {
+    /// No service is on its way any more
+    Services,
+    /// The host supervises, whatever its services wait for
+    Host,
+}
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Write a commented mainstay.toml
@@ -140,6 +149,12 @@ It ends by itself once every service has completed or failed.")]
         /// Run the built-in demonstration instead of a file
         #[arg(long, conflicts_with = "services")]
         demo: bool,
+        /// Tell the service manager that this is ready: with the services, or at once
+        #[arg(long, value_enum, value_name = "WHEN", default_value_t = Ready::Services)]
+        ready: Ready,
+        /// The unit this is run by
+        #[arg(long, value_name = "NAME", hide = true)]
+        unit: Option<String>,
     },
     /// Show states, pids, uptime, restarts, last exit, CPU and memory
     #[command(after_help = "Examples:
@@ -242,6 +257,30 @@ Works without a running host.")]
         #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
         lines: u32,
     },
+    /// Register with the system's service manager, so that the stack starts at boot
+    #[command(after_help = "Examples:
+  sudo mainstay install --now            a unit of systemd: started now, and at every boot
+  mainstay install --user                a unit of your own service manager
+  mainstay install --dry-run             only show the unit
+  mainstay install --env DATABASE_URL    with this variable as it is here
+  mainstay install --init runit --output ./sv
+
+Installing again brings the unit up to date; one that somebody else wrote is not touched.")]
+    Install(Install),
+    /// Stop the stack and remove its registration
+    #[command(after_help = "Examples:
+  sudo mainstay uninstall                state and logs stay
+  sudo mainstay uninstall --purge        they go as well
+  mainstay --stack shop uninstall --user")]
+    Uninstall(Uninstall),
+    /// Let the registered stack start at boot
+    #[command(after_help = "Examples:
+  sudo mainstay enable")]
+    Enable(OfScope),
+    /// Keep the registered stack from starting at boot
+    #[command(after_help = "Examples:
+  sudo mainstay disable                  it runs on until it is stopped")]
+    Disable(OfScope),
     /// Print a completion script for a shell
     #[command(after_help = "Examples:
   mainstay completions bash > /etc/bash_completion.d/mainstay
@@ -263,18 +302,6 @@ Works without a running host.")]
         /// Which
         role: String,
     },
-    /// Register with the system's service manager (not supported yet)
-    #[command(hide = true)]
-    Install(Later),
-    /// Remove the registration (not supported yet)
-    #[command(hide = true)]
-    Uninstall(Later),
-    /// Start at boot (not supported yet)
-    #[command(hide = true)]
-    Enable(Later),
-    /// Do not start at boot (not supported yet)
-    #[command(hide = true)]
-    Disable(Later),
     /// Start at login (not supported yet)
     #[command(hide = true)]
     Autostart(Later),
@@ -331,6 +358,71 @@ pub(crate) struct Reload {
     /// Wait at most this long [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Install {
+    /// When it starts by itself: at boot, at boot after everything else, or never
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = StartAt::Auto)]
+    pub(crate) start: StartAt,
+    /// With your own service manager instead of the system's
+    #[arg(long)]
+    pub(crate) user: bool,
+    /// Start it now as well, and wait until it is ready
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// The unit is up when its services are, or as soon as they are supervised
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Ready::Services)]
+    pub(crate) ready: Ready,
+    /// Give the host this variable; without a value, as it is here
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Overwrite a unit of mainstay's that was changed by hand
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Only show the unit
+    #[arg(long, conflicts_with_all = ["now", "force"])]
+    pub(crate) dry_run: bool,
+    /// The init system; for others than systemd, the files are shown, or written with --output
+    #[arg(long, value_enum, value_name = "INIT", default_value_t = InitSystem::Systemd)]
+    pub(crate) init: InitSystem,
+    /// Write the files of another init system into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// What starts the system's services.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum InitSystem {
+    Systemd,
+    Openrc,
+    Runit,
+    S6,
+}
+
+/// When a registered stack starts by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum StartAt {
+    Auto,
+    Delayed,
+    Manual,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Uninstall {
+    /// From your own service manager instead of the system's
+    #[arg(long)]
+    pub(crate) user: bool,
+    /// Remove state and logs as well
+    #[arg(long)]
+    pub(crate) purge: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OfScope {
+    /// With your own service manager instead of the system's
+    #[arg(long)]
+    pub(crate) user: bool,
 }
 
 /// Whatever is given to a command that comes later.

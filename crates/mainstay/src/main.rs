@@ -7,6 +7,7 @@ mod context;
 mod demo;
 mod failure;
 mod printer;
+mod registration;
 mod signals;
 mod table;
 mod terminal;
@@ -19,7 +20,7 @@ use mainstay_types::ExitCode;
 
 use crate::cli::{Cli, Color, Command, Control, Later, Reload};
 use crate::commands::logs::Asked;
-use crate::commands::{around, check, control, events, generate, init, logs, reload, run, status};
+use crate::commands::{around, check, control, events, generate, init, install, logs, reload, run, status};
 use crate::failure::Failure;
 use crate::terminal::{BAD, paint};
 
@@ -58,7 +59,10 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Init { command } => init::init(global, command),
         Command::Check => check::check(global),
-        Command::Run { services, demo } => run::run(global, services, *demo),
+        Command::Run { services, demo, ready, unit } => {
+            let started_by = run::StartedBy { ready: *ready, unit: unit.clone() };
+            run::run(global, services, *demo, started_by)
+        }
         Command::Status { services, watch } => status::status(global, services, *watch),
         Command::Start(asked) => control::control(global, Verb::Start, asked),
         Command::Stop(asked) => control::control(global, Verb::Stop, asked),
@@ -109,13 +113,13 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             logs::logs(global, &asked)
         }
         Command::Events { services, follow, lines } => events::events(global, services, *follow, *lines),
+        Command::Install(asked) => install::install(global, asked),
+        Command::Uninstall(asked) => install::uninstall(global, asked),
+        Command::Enable(asked) => install::set_boot(global, asked.user, true),
+        Command::Disable(asked) => install::set_boot(global, asked.user, false),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { dir } => generate::man(dir, global.quiet),
         Command::InternalDemo { role } => demo::play(role),
-        Command::Install(later) => not_yet("install", later),
-        Command::Uninstall(later) => not_yet("uninstall", later),
-        Command::Enable(later) => not_yet("enable", later),
-        Command::Disable(later) => not_yet("disable", later),
         Command::Autostart(later) => not_yet("autostart", later),
         Command::Doctor(later) => not_yet("doctor", later),
         Command::Harden(later) => not_yet("harden", later),

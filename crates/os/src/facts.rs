@@ -38,6 +38,18 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
+/// Makes a file a program that everybody may run; nothing to do where a file's name says that it is one.
+///
+/// # Errors
+/// The system's answer.
+pub fn make_executable(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    #[cfg(windows)]
+    let _ = path;
+    Ok(())
+}
+
 /// Why a user or group cannot be taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IdentityError {

@@ -10,6 +10,7 @@ mod event_log;
 mod facts;
 mod limits;
 mod listener;
+mod manager;
 mod notification;
 mod options;
 mod process;
@@ -34,20 +35,21 @@ use linux as platform;
 use windows as platform;
 
 pub use facts::{
-    Account, FileLock, IdentityError, LockError, Usage, create_private_dir, lock_file, runtime_base,
-    state_base,
+    Account, FileLock, IdentityError, LockError, Usage, create_private_dir, lock_file, make_executable,
+    runtime_base, state_base,
 };
 pub use limits::{Enforced, LimitStatus, RlimitScope};
 pub use listener::{Holder, ListenError, ListenFailure, Listener, open_listener};
+pub use manager::{MAX_SAYING_BYTES, NOTIFY_VARIABLE, manager_watchdog, notify_manager};
 pub use notification::{MAX_NOTIFICATION_BYTES, Message};
 pub use options::{Leftover, ProcessesOptions, ProcessesStartError, UseCgroups};
 #[cfg(target_os = "linux")]
 pub(crate) use platform::original_open_files_limit;
 pub use platform::{
     NotifySocket, Output, OutputPipe, Processes, ReadinessReader, SystemLog, account, check_executable,
-    end_leftovers_of_earlier_host, is_root, keep_memory_small, limits_in_force_here, pid_exists,
-    raise_open_files_limit, readiness_pipe, resolve_identity, run_launcher_if_asked, tree_usage, uid,
-    user_home,
+    end_leftovers_of_earlier_host, is_root, keep_memory_small, limits_in_force_here, monotonic_micros,
+    pid_exists, raise_open_files_limit, readiness_pipe, resolve_identity, run_launcher_if_asked, tree_usage,
+    uid, user_home,
 };
 pub use process::{
     Handed, Identity, Launch, MAX_HANDED, ProcessEvent, ProcessTrees, ResourceLimits, SetMainError,

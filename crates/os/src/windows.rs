@@ -233,6 +233,17 @@ fn not_yet(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
+/// Always fails: no service manager of Windows listens on a socket.
+pub(crate) fn send_notification(_address: &OsStr, _saying: &[u8]) -> io::Result<()> {
+    Err(not_yet("NOTIFY_SOCKET"))
+}
+
+/// Nobody here asks for a monotonic time.
+#[must_use]
+pub const fn monotonic_micros() -> u64 {
+    0
+}
+
 /// No socket files are made yet.
 #[derive(Debug)]
 pub(crate) struct SocketFile(Infallible);

@@ -4,6 +4,8 @@
 //! under a unit, and a stop ends every process of a service's tree, also those that left its session. The unit is told
 //! not to clean up (`KillMode=process`), so that whatever mainstay leaves behind is seen.
 
+mod boot;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,7 +57,7 @@ needs = [{ service = \"tree\" }]
 #[command(after_help = "Example:
   cargo xtask suite systemd
 
-Needs root and Debian's systemd-container and debootstrap. Not covered yet: registering a unit, boot, notify, watchdog.")]
+Needs root and Debian's systemd-container and debootstrap.")]
 pub(crate) struct Options {
     /// A mainstay binary to test instead of building the static release one.
     #[arg(long, value_name = "FILE")]
@@ -70,7 +72,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     let shared_dir = places::target_dir().join("systemd-suite");
     prepare(&shared_dir, &binary)?;
-    let machine = Machine::boot(&shared_dir)?;
+    let mut machine = Machine::boot(&shared_dir)?;
     let mut stages = Stages::default();
     stages.run("systemd: every service is ready under a unit", || {
         let mut start = machine.command("systemd-run");
@@ -120,6 +122,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         );
         Ok(())
     });
+    boot::run(&mut machine, &mut stages);
     if let Err(error) = stages.finish() {
         machine.show_journal();
         return Err(error);
@@ -164,15 +167,14 @@ impl Machine {
     /// `NAME=STATE` of every service, sorted; empty while the host does not answer.
     fn states(&self) -> anyhow::Result<Vec<String>> {
         let answer = self.mainstay(&["status", "--json"]).output().context("cannot ask for the status")?;
-        let Ok(status) = serde_json::from_slice::<Value>(&answer.stdout) else { return Ok(Vec::new()) };
-        let services = status["services"].as_array().context("the status lists services")?;
-        let word = |service: &Value, key: &str| service[key].as_str().unwrap_or("?").to_owned();
-        let mut states: Vec<String> = services
-            .iter()
-            .map(|service| format!("{}={}", word(service, "name"), word(service, "state")))
-            .collect();
-        states.sort();
-        Ok(states)
+        states_of(&answer.stdout)
+    }
+
+    /// Writes a file inside.
+    fn put(&self, path: &str, text: &str) -> anyhow::Result<()> {
+        let mut write = self.command("sh");
+        write.args(["-c", "printf %s \"$2\" > \"$1\"", "sh", path, text]);
+        output(write).map(drop)
     }
 
     /// Waits until that many processes of the tree live.
@@ -209,10 +211,23 @@ impl Machine {
     /// After a failure: what the unit wrote.
     fn show_journal(&self) {
         let mut journal = self.command("journalctl");
-        journal.args(["--unit", UNIT, "--no-pager", "--lines=50"]);
+        journal.args(["--unit", "mainstay-*", "--no-pager", "--lines=60"]);
         match output(journal) {
             Ok(text) => eprintln!("{text}"),
             Err(error) => eprintln!("the unit's journal cannot be read: {error:#}"),
         }
     }
+}
+
+/// `NAME=STATE` of every service, sorted; empty when that is no status.
+fn states_of(answer: &[u8]) -> anyhow::Result<Vec<String>> {
+    let Ok(status) = serde_json::from_slice::<Value>(answer) else { return Ok(Vec::new()) };
+    let services = status["services"].as_array().context("the status lists services")?;
+    let word = |service: &Value, key: &str| service[key].as_str().unwrap_or("?").to_owned();
+    let mut states: Vec<String> = services
+        .iter()
+        .map(|service| format!("{}={}", word(service, "name"), word(service, "state")))
+        .collect();
+    states.sort();
+    Ok(states)
 }

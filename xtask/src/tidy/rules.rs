@@ -4,7 +4,7 @@ use super::Finding;
 use super::source::{SourceFile, words};
 
 /// Crates that decide: events and the time in, effects out. The list in ARCHITECTURE.md.
-pub(super) const DECISION_CRATES: [&str; 3] = ["types", "config", "lifecycle"];
+pub(super) const DECISION_CRATES: [&str; 4] = ["types", "config", "lifecycle", "unit"];
 
 /// The one crate where `unsafe` and platform `cfg` may stand.
 const PLATFORM_CRATE: &str = "os";

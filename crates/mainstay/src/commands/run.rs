@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use mainstay_api::{CommandOptions, ControlPlane, ReloadOptions};
 use mainstay_config::Stack;
-use mainstay_host::{Host, HostHandle, HostOptions, HostOutcome, Loader, Observer, Paths};
+use mainstay_host::{Host, HostHandle, HostOptions, HostOutcome, Loader, Observer, Paths, ReadyWhen};
 use mainstay_logs::Tap;
 use mainstay_types::{ExitCode, ServiceName, format_duration};
 
-use crate::cli::Global;
+use crate::cli::{Global, Ready};
 use crate::commands::control::DEFAULT_TIMEOUT;
 use crate::context::{env, load_stack};
 use crate::failure::Failure;
@@ -24,8 +24,21 @@ const MAX_BLOCKERS_SHOWN: usize = 4;
 /// Turns off the use of control groups, for tests and for systems where they misbehave.
 const NO_CGROUPS_VARIABLE: &str = "MAINSTAY_NO_CGROUPS";
 
+/// What whoever starts the host says about itself.
+#[derive(Debug)]
+pub(crate) struct StartedBy {
+    pub(crate) ready: Ready,
+    /// The unit's name.
+    pub(crate) unit: Option<String>,
+}
+
 /// Runs the stack of the file, or part of it, until it ends or is told to.
-pub(crate) fn run(global: &Global, services: &[String], demo: bool) -> Result<(), Failure> {
+pub(crate) fn run(
+    global: &Global,
+    services: &[String],
+    demo: bool,
+    started_by: StartedBy,
+) -> Result<(), Failure> {
     let demo = if demo { Some(demo::prepare().map_err(Failure::from)?) } else { None };
     let stack = match &demo {
         Some(demo) => Arc::clone(&demo.stack),
@@ -50,7 +63,7 @@ pub(crate) fn run(global: &Global, services: &[String], demo: bool) -> Result<()
         .thread_stack_size(512 * 1024)
         .build()
         .map_err(|error| Failure::new(ExitCode::Failed, format!("cannot start the runtime: {error}")))?;
-    let outcome = runtime.block_on(supervise(&stack, paths, only, detail, demo.is_some()));
+    let outcome = runtime.block_on(supervise(&stack, paths, only, detail, demo.is_some(), started_by));
     // A blocking read of a log by a follower that has gone must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
     report(&outcome?)
@@ -74,6 +87,7 @@ async fn supervise(
     only: Vec<ServiceName>,
     detail: Detail,
     demo: bool,
+    started_by: StartedBy,
 ) -> Result<HostOutcome, Failure> {
     let cannot =
         |error: std::io::Error| Failure::new(ExitCode::Failed, format!("cannot start a thread: {error}"));
@@ -101,7 +115,11 @@ async fn supervise(
         },
         only,
         end_when_settled: true,
-        unit: None,
+        unit: started_by.unit,
+        ready_when: match started_by.ready {
+            Ready::Services => ReadyWhen::Services,
+            Ready::Host => ReadyWhen::Host,
+        },
         observer: Some(observer),
         tap: Some(Arc::new(printer.clone()) as Arc<dyn Tap>),
         loader: (!demo).then(|| {

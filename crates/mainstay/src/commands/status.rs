@@ -9,6 +9,7 @@ use crate::cli::Global;
 use crate::client::{block_on, client, client_failure};
 use crate::context::addressed;
 use crate::failure::Failure;
+use crate::registration::{Report, report};
 use crate::table::{Cell, Table};
 use crate::terminal::{BOLD, DIM, WARN, paint, print, size, state_style};
 
@@ -22,11 +23,18 @@ const MAX_LAST_LINES: usize = 3;
 pub(crate) fn status(global: &Global, services: &[String], watch: bool) -> Result<(), Failure> {
     let addressed = addressed(global)?;
     let client = client(&addressed);
+    let registered = report(&addressed.name);
     block_on(async {
         loop {
-            let status = client.status().await.map_err(|error| client_failure(&error, &addressed))?;
+            let status = client.status().await.map_err(|error| {
+                let mut failure = client_failure(&error, &addressed);
+                if let (Some(report), ExitCode::NotFound) = (&registered, failure.code) {
+                    failure.message.push_str(&format!("\n  {}", report.words().join("\n  ")));
+                }
+                failure
+            })?;
             let status = select(status, services)?;
-            let mut page = page(global, &status);
+            let mut page = page(global, &status, registered.as_ref());
             if watch && !global.json {
                 page = cut_to_screen(&page);
             }
@@ -53,13 +61,20 @@ fn cut_to_screen(page: &str) -> String {
     }
 }
 
-fn page(global: &Global, status: &Status) -> String {
+fn page(global: &Global, status: &Status, registered: Option<&Report>) -> String {
     if global.json {
         // The shapes are made of strings and numbers only; such a value always becomes JSON.
-        serde_json::to_string(status).unwrap_or_default() + "\n"
+        let mut value = serde_json::to_value(status).unwrap_or_default();
+        if let Some(host) = value.get_mut("host").and_then(serde_json::Value::as_object_mut) {
+            host.insert(
+                "registration".to_owned(),
+                registered.map_or(serde_json::Value::Null, Report::to_json),
+            );
+        }
+        format!("{value}\n")
     } else {
         let now = Timestamp::now();
-        table(status, now) + &last_lines(status, global.verbose)
+        table(status, registered, now) + &last_lines(status, global.verbose)
     }
 }
 
@@ -81,7 +96,7 @@ fn select(mut status: Status, wanted: &[String]) -> Result<Status, Failure> {
     Ok(status)
 }
 
-fn table(status: &Status, now: Timestamp) -> String {
+fn table(status: &Status, registered: Option<&Report>, now: Timestamp) -> String {
     let host = &status.host;
     let mut out = format!(
         "{} {}\n",
@@ -91,6 +106,12 @@ fn table(status: &Status, now: Timestamp) -> String {
             &format!("(host pid {}, up {}, mainstay {})", host.pid, age(host.started_at, now), host.version)
         )
     );
+    if let Some(report) = registered {
+        for (place, line) in report.words().into_iter().enumerate() {
+            out.push_str(&paint(if place == 0 { DIM } else { WARN }, &line));
+            out.push('\n');
+        }
+    }
     if host.applying {
         out.push_str(&paint(WARN, "a changed file is being applied: services still stop for it"));
         out.push('\n');

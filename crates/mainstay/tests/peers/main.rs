@@ -1,4 +1,5 @@
-//! Real programs under `mainstay run`: PostgreSQL, Redis, nginx, Node, Python, and the example shop whole.
+//! Real programs under `mainstay run`: PostgreSQL, Redis, nginx, Node, Python, and the example shop whole; and `mainstay run`
+//! under runit and s6.
 //!
 //! A program that is not installed makes its test say so and pass; with MAINSTAY_REQUIRE_PEERS set, as in CI, it fails.
 
@@ -37,7 +38,7 @@ fn need<const N: usize>(programs: [&str; N]) -> Option<[PathBuf; N]> {
     }
     assert!(
         std::env::var_os("MAINSTAY_REQUIRE_PEERS").is_none(),
-        "not installed: {} (Debian: postgresql redis-server nginx-light nodejs python3)",
+        "not installed: {} (Debian: postgresql redis-server nginx-light nodejs python3 runit s6)",
         missing.join(", ")
     );
     // Past the test harness, which keeps what a passing test prints to itself.
@@ -469,4 +470,56 @@ fn the_shop_whole() {
     });
     assert!(get(port, "/").ends_with("visit 4\n"));
     again.stop();
+}
+
+/// The folder that `install --init` makes, under the supervisor it is made for: up, started again after a kill, and down
+/// with the whole stack.
+fn under_a_supervisor(init: &str, supervisor: &Path, end: &str) {
+    let fixture = Fixture::new("stack = \"supervised\"\n[service.web]\ncommand = [\"sleep\", \"100000\"]\n");
+    let made = fixture.mainstay(&["install", "--init", init, "--output", "sv"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut supervisor = std::process::Command::new(supervisor)
+        .arg(fixture.path("sv/mainstay-supervised"))
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let host = |other_than: u64| {
+        let begun = std::time::Instant::now();
+        loop {
+            let answer = fixture.mainstay(&["status", "--json"]);
+            let status: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
+            let ready = status["services"][0]["state"] == "ready";
+            if let Some(pid) = status["host"]["pid"].as_u64().filter(|pid| ready && *pid != other_than) {
+                let service = status["services"][0]["replicas"][0]["pid"].as_u64().unwrap();
+                return (pid, u32::try_from(service).unwrap());
+            }
+            assert!(begun.elapsed() < SOON, "the stack does not come up: {status}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let (first, _) = host(0);
+    fixture::signal(u32::try_from(first).unwrap(), "KILL");
+    let (_, service) = host(first);
+    fixture::signal(supervisor.id(), end);
+    let begun = std::time::Instant::now();
+    while supervisor.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < SOON, "the supervisor does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!alive(service), "the service outlived its stack");
+}
+
+#[test]
+fn runit_runs_the_folder_made_for_it() {
+    let Some([runsv]) = need(["runsv"]) else { return };
+    // runsv(8): TERM takes the service down, and the supervisor ends after it.
+    under_a_supervisor("runit", &runsv, "TERM");
+}
+
+#[test]
+fn s6_runs_the_folder_made_for_it() {
+    let Some([s6]) = need(["s6-supervise"]) else { return };
+    // s6-supervise(8): TERM brings the service down and exits.
+    under_a_supervisor("s6", &s6, "TERM");
 }
