@@ -77,6 +77,8 @@ pub(crate) enum Shape {
     Command,
     /// A list of texts, or one text.
     Texts,
+    /// A list of regular expressions, or one.
+    Patterns,
     /// A table of names and values.
     Environment,
     /// A table of names and addresses to listen on.
@@ -110,6 +112,7 @@ impl Shape {
             Self::Size => "a size",
             Self::Command => "a command: a list of texts, or one text",
             Self::Texts => "a list of texts, or one text",
+            Self::Patterns => "a list of regular expressions, or one",
             Self::Hook(_) => "a command: a list of texts, one text, or a table",
             Self::Environment | Self::Listeners | Self::Table(_) | Self::Services(_) | Self::Anything => {
                 "a table"

@@ -144,6 +144,10 @@ fn shape(shape: Shape, rule: Rule, defs: &mut Map<String, Value>) -> Value {
         Shape::Texts => {
             json!({ "anyOf": [{ "type": "array", "items": { "type": "string" } }, { "type": "string" }] })
         }
+        Shape::Patterns => {
+            let pattern = json!({ "type": "string", "format": "regex", "minLength": 1 });
+            json!({ "anyOf": [{ "type": "array", "items": pattern }, pattern] })
+        }
         Shape::Environment => json!({
             "type": "object",
             "propertyNames": { "pattern": "^[^=]+$" },

@@ -8,8 +8,8 @@ use mainstay_types::{CommandLine, HostPort, HttpTarget, StackName, StopSignal};
 
 use crate::declare::{Rule, Shape, choice, table};
 use crate::nested::{Environment, HookCommand, Listeners, NeedList, PathList, Services, StepList};
-use crate::stack::{Condition, Kind, Lose, Need, RestartWhen};
-use crate::target::{AmqpUrl, HostName, MysqlUrl, Pattern, PostgresUrl, RedisUrl};
+use crate::stack::{Condition, Fsync, Kind, Lose, Need, RestartWhen, WhenBlocked};
+use crate::target::{AmqpUrl, HostName, MysqlUrl, Pattern, PatternList, PostgresUrl, RedisUrl};
 use crate::value::{ByteSize, Yes};
 
 /// The longest time a key takes: a year is beyond any wait that is meant, and far inside what clocks can add.
@@ -37,6 +37,8 @@ table! {
         /// Upper bound for stopping the whole stack: what is left then is killed. Without it, every service has its own
         /// `stop.grace`, one after the other along the gates.
         stop_budget: Duration { rule: SOME_TIME, otherwise: "no bound", example: "\"60s\"" }
+        /// What holds for the logs of all services.
+        log: StackLogOptions { example: "{ redact = ['password=\\S+'] }" }
         /// The services: one table `[service.NAME]` for each, where `NAME` follows the rule of `stack`.
         service: Services { example: "{ web = { command = [\"./web\"] } }" }
     }
@@ -344,8 +346,25 @@ table! {
         rotate: RotateOptions { example: "{ size = \"16MiB\", keep = 4, compress = false }" }
         /// A longer line is kept in parts.
         max_line: ByteSize { rule: Rule::Size(1 << 10, 16 << 20), default: ByteSize(64 << 10), example: "\"256KiB\"" }
-        /// What happens when output comes faster than it can be written.
-        when_blocked: WhenBlocked { default: WhenBlocked::Wait, example: "\"wait\"" }
+        /// What happens to output while the log cannot be written: a full disk, say. Lines are written again as soon as
+        /// they can be.
+        when_blocked: WhenBlocked { default: WhenBlocked::Wait, example: "\"drop\"" }
+        /// When what was written is put on the disk itself (fsync(2)), so that it outlives a machine that stops. Whatever is
+        /// chosen, output is in the file before the exit of its program is told.
+        fsync: Fsync { default: Fsync::Never, example: "\"rotate\"" }
+        /// Regular expressions, each looked for in single lines: what matches is replaced by `[redacted]` before it is
+        /// written or shown anywhere, together with `redact` of `[log]`.
+        redact: PatternList { example: "['(?i)authorization: .*', 'card=[0-9]{13,19}']" }
+    }
+}
+
+table! {
+    /// What holds for the logs of all services.
+    struct StackLogOptions, "stack-log", "[log]";
+
+    keys {
+        /// Regular expressions that are masked in the output of every service, as `redact` of a service's `log` is.
+        redact: PatternList { example: "['(?i)password[=:]\\s*\\S+']" }
     }
 }
 
@@ -403,12 +422,6 @@ table! {
     }
 }
 
-/// What happens when output comes faster than it can be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum WhenBlocked {
-    Wait,
-}
-
 /// How tight the sandbox is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SandboxProfile {
@@ -464,10 +477,17 @@ choice! {
 
 choice! {
     WhenBlocked {
-        "wait" => WhenBlocked::Wait, "the program waits";
-    } later {
-        "drop", "lines are dropped, counted, and the log says so";
-    }
+        "wait" => WhenBlocked::Wait, "the program waits at its next output";
+        "drop" => WhenBlocked::Drop, "whole lines are dropped and counted, and the log says so in their place";
+    } later {}
+}
+
+choice! {
+    Fsync {
+        "never" => Fsync::Never, "when the system sees fit";
+        "rotate" => Fsync::Rotate, "when a file is closed";
+        "line" => Fsync::Line, "after each write, which holds all lines of one read";
+    } later {}
 }
 
 choice! {

@@ -46,7 +46,8 @@ pub use parse::{Input, parse, stack_name};
 pub use reference::reference_markdown;
 pub use remark::{Remark, Severity};
 pub use stack::{
-    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, Listen, LogPolicy, Lose, Need, Probe,
-    ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
+    Backoff, Check, Condition, Fsync, Gate, GiveUp, Hook, Hooks, Kind, Limits, Listen, LogPolicy, Lose, Need,
+    Probe, ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy,
+    StopStep, WhenBlocked,
 };
 pub use template::template;

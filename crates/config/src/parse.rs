@@ -91,7 +91,9 @@ fn read(reader: &mut Reader<'_>, parsed: &syntax::Parsed<'_>, lines: &Lines, fil
     if !parsed.root.get_ref().iter().any(has_tables) {
         reader.report(Found::invalid(0..0, no_services()).help(NO_SERVICES_HELP).absence());
     }
-    let services = resolve::services(reader, services, lines)?;
+    let log = options.log.as_ref().map(|at| at.value.clone()).unwrap_or_default();
+    let redact = log.redact.map(|at| at.value.0).unwrap_or_default();
+    let services = resolve::services(reader, services, &redact, lines)?;
     Some(Stack {
         name: options.stack.map_or_else(|| name_of_folder(&reader.dir), |at| at.value),
         file: file.to_owned(),

@@ -94,6 +94,7 @@ fn inner_table(shape: Shape) -> Option<&'static Table> {
         | Shape::Choice(_)
         | Shape::Command
         | Shape::Texts
+        | Shape::Patterns
         | Shape::Environment
         | Shape::Listeners
         | Shape::Anything => None,

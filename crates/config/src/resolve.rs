@@ -13,13 +13,14 @@ use crate::diagnostic::{Found, Lines};
 use crate::graph;
 use crate::keys::{
     BackoffOptions, GiveUpOptions, LimitOptions, LogOptions, ProbeOptions, RestartOptions, RotateOptions,
-    SandboxOptions, SandboxProfile, WhenBlocked,
+    SandboxOptions, SandboxProfile,
 };
 use crate::nested::{HookCommand, NamedService};
 use crate::read::Reader;
 use crate::stack::{
     Backoff, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, RestartPolicy, RestartWhen, Rotation, Service,
 };
+use crate::target::PatternList;
 use crate::value::time_text;
 
 /// The services and the kind of each, for the gates between them; `None` where it cannot be read.
@@ -29,6 +30,7 @@ pub(crate) type Kinds<'s> = BTreeMap<&'s str, Option<Kind>>;
 pub(crate) fn services(
     reader: &mut Reader<'_>,
     named: &[NamedService],
+    redact: &[String],
     lines: &Lines,
 ) -> Option<Vec<Service>> {
     let kind = |service: &NamedService| service.is_kind_known.then(|| service.options.kind());
@@ -37,7 +39,7 @@ pub(crate) fn services(
     let mut whole = true;
     for service in named {
         reader.service = Some(service.name.to_string());
-        let resolved = resolve(reader, service, &kinds, lines);
+        let resolved = resolve(reader, service, &kinds, redact, lines);
         whole &= resolved.is_some();
         services.extend(resolved);
     }
@@ -51,6 +53,7 @@ fn resolve(
     reader: &mut Reader<'_>,
     named: &NamedService,
     kinds: &Kinds<'_>,
+    redact: &[String],
     lines: &Lines,
 ) -> Option<Service> {
     let options = &named.options;
@@ -86,7 +89,7 @@ fn resolve(
         liveness: options.liveness.as_ref().and_then(|at| checks::probe(reader, &at.value)),
         restart: resolve_restart(reader, &value_of(options.restart.as_ref()), kind),
         stop: stop::stop(reader, &value_of(options.stop.as_ref())),
-        log: resolve_log(&value_of(options.log.as_ref())),
+        log: resolve_log(&value_of(options.log.as_ref()), redact),
         reload: stop::reload(reader, options.reload.as_ref(), kind),
         hooks: Hooks {
             before_start: hook(options.before_start.as_ref()),
@@ -176,15 +179,15 @@ fn resolve_restart(reader: &mut Reader<'_>, options: &RestartOptions, kind: Kind
     }
 }
 
-fn resolve_log(options: &LogOptions) -> LogPolicy {
-    match options.when_blocked() {
-        // The only answer there is yet.
-        WhenBlocked::Wait => {}
-    }
+fn resolve_log(options: &LogOptions, redact: &[String]) -> LogPolicy {
+    let own: PatternList = value_of(options.redact.as_ref());
     let rotate: RotateOptions = value_of(options.rotate.as_ref());
     LogPolicy {
         rotate: Rotation { size_bytes: rotate.size().0, keep: rotate.keep(), compress: rotate.compress() },
         max_line_bytes: options.max_line().0,
+        when_blocked: options.when_blocked(),
+        fsync: options.fsync(),
+        redact: redact.iter().chain(&own.0).cloned().collect(),
     }
 }
 

@@ -322,6 +322,34 @@ pub struct LogPolicy {
     pub rotate: Rotation,
     /// Bytes of one record; a longer line is kept in parts. 1 KiB to 16 MiB, default 64 KiB.
     pub max_line_bytes: u64,
+    /// What happens while it cannot be written.
+    pub when_blocked: WhenBlocked,
+    /// When what was written is put on the disk.
+    pub fsync: Fsync,
+    /// What is masked, those of the whole stack first; each is a valid regular expression that does not match nothing.
+    pub redact: Vec<String>,
+}
+
+/// What happens to output while the log cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WhenBlocked {
+    /// The program waits at its next output; the default.
+    #[default]
+    Wait,
+    /// Whole lines are dropped and counted.
+    Drop,
+}
+
+/// When what was written to a log is put on the disk itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Fsync {
+    /// When the system sees fit; the default.
+    #[default]
+    Never,
+    /// When a file is closed.
+    Rotate,
+    /// After each write.
+    Line,
 }
 
 /// Rotation by size.

@@ -13,7 +13,7 @@ use mainstay_api::{
     LogsQuery, OutputStream, Problem, ProblemKind, ReloadOptions, ReloadReply, Status, Verb,
 };
 use mainstay_logs::read::{FOLLOW_PACE, Follower, Query, ReadError, Selection, Watch};
-use mainstay_logs::{LogLine, Stream, facts};
+use mainstay_logs::{Capture, LogLine, Stream, facts};
 use mainstay_os::ControlListener;
 use mainstay_types::{ReplicaId, ServiceName, State, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -60,6 +60,7 @@ struct Inner {
     store: EventStore,
     stack: SharedStack,
     file: Arc<StackFile>,
+    capture: Capture,
     logs_dir: PathBuf,
     unit: Option<String>,
     started_at: Timestamp,
@@ -77,6 +78,7 @@ impl HostHandle {
         store: EventStore,
         stack: SharedStack,
         file: Arc<StackFile>,
+        capture: Capture,
         logs_dir: PathBuf,
         unit: Option<String>,
     ) -> Self {
@@ -86,6 +88,7 @@ impl HostHandle {
             store,
             stack,
             file,
+            capture,
             logs_dir,
             unit,
             started_at: Timestamp::now(),
@@ -362,7 +365,9 @@ impl ControlPlane for HostHandle {
     }
 
     async fn metrics(&self) -> Result<String, Problem> {
-        Err(Problem::not_supported("metrics"))
+        let mut page = crate::metrics::Page::default();
+        crate::metrics::logs(&mut page, &self.inner.stack.get().name, &self.inner.capture.counts());
+        Ok(page.into_text())
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mainstay_api::{CommandOutcome, Problem, ProblemKind, ReloadReply};
 use mainstay_config::{Service, Stack};
 use mainstay_lifecycle::{Command, Event, Reason, StackMachine};
-use mainstay_logs::{Capture, CaptureOptions, CapturePolicy, Notice, Tap};
+use mainstay_logs::{Capture, CaptureOptions, CapturePolicy, Fsync, Masks, Notice, Tap, WhenBlocked};
 use mainstay_os::{
     ControlListener, FileLock, Output, ProcessEvent, ProcessTrees, Processes, ProcessesOptions, UseCgroups,
 };
@@ -195,6 +195,7 @@ impl Host {
             store.clone(),
             shared.clone(),
             Arc::clone(&file),
+            capture.clone(),
             paths.logs_dir(),
             unit,
         );
@@ -404,6 +405,17 @@ impl Host {
         self.capture.attach(replica, spawn, policy, open);
     }
 
+    /// A changed file: what it says of logs holds for services that run on, too.
+    pub(crate) fn apply_log_policies(&self) {
+        for service in &self.machine.stack().services {
+            let policy = capture_policy(service);
+            for index in 0..service.replicas {
+                let replica = ReplicaId { service: service.name.clone(), index };
+                self.capture.set_policy(replica, policy.clone());
+            }
+        }
+    }
+
     fn command_gone(&mut self, spawn: SpawnId) {
         self.runs.tree_gone(spawn);
         self.publisher.detach(spawn);
@@ -583,11 +595,25 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
 }
 
 fn capture_policy(service: &Service) -> CapturePolicy {
+    // The file's patterns have been compiled once already, when it was read. Should that fail now, nothing is shown of what
+    // may hold a secret.
+    let patterns = service.log.redact.iter().map(String::as_str);
+    let masks = Masks::new(patterns, []).or_else(|_| Masks::new([".+"], [])).ok().flatten();
     CapturePolicy {
         rotate_bytes: service.log.rotate.size_bytes,
         keep: service.log.rotate.keep,
         compress: service.log.rotate.compress,
         // The file's range ends at 16 MiB.
         max_line_bytes: usize::try_from(service.log.max_line_bytes).unwrap_or(usize::MAX),
+        when_blocked: match service.log.when_blocked {
+            mainstay_config::WhenBlocked::Wait => WhenBlocked::Wait,
+            mainstay_config::WhenBlocked::Drop => WhenBlocked::Drop,
+        },
+        fsync: match service.log.fsync {
+            mainstay_config::Fsync::Never => Fsync::Never,
+            mainstay_config::Fsync::Rotate => Fsync::Rotate,
+            mainstay_config::Fsync::Line => Fsync::Line,
+        },
+        masks,
     }
 }

@@ -35,6 +35,7 @@
 //! | `runner` | commands of probes, hooks, stops and reloads |
 //! | `reload`, `plan` | a changed file: read, validated, compared; the difference in words |
 //! | `shared_stack` | the stack that counts now, for those who answer without asking the loop |
+//! | `metrics` | what is counted, in the Prometheus text format |
 //! | `waiters` | who waits for the outcome of a command |
 //! | `system_log` | which events go into the operating system's log of services, and under which number |
 
@@ -48,6 +49,7 @@ mod load;
 mod log_watch;
 mod manager;
 mod message;
+mod metrics;
 mod notice;
 mod paths;
 mod perform;

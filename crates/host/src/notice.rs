@@ -1,21 +1,37 @@
 //! Trouble with a log, in words for the event record.
 
-use mainstay_logs::Notice;
+use mainstay_logs::{Notice, WhenBlocked};
 use mainstay_types::{ReplicaId, format_size};
 
 /// Whose log, and what about it.
 pub(crate) fn words(notice: &Notice) -> (&ReplicaId, String) {
     match notice {
-        Notice::WriteFailed { replica, path, error } => (
-            replica,
-            format!(
-                "cannot write {}: {error}; the program waits at its next output, and the log goes on by itself once it can be written",
-                path.display()
-            ),
-        ),
+        Notice::WriteFailed { replica, path, error, when_blocked } => {
+            let meanwhile = match when_blocked {
+                WhenBlocked::Wait => "the program waits at its next output",
+                WhenBlocked::Drop => "its lines are dropped and counted meanwhile",
+            };
+            let path = path.display();
+            let words = format!(
+                "cannot write {path}: {error}; {meanwhile}, and the log goes on by itself once it can be written"
+            );
+            (replica, words)
+        }
         Notice::WriteRecovered { replica, path } => {
             (replica, format!("{} can be written again", path.display()))
         }
+        Notice::LinesDropped { replica, lines, bytes } => {
+            let plural = if *lines == 1 { "line was" } else { "lines were" };
+            let size = format_size(*bytes);
+            (replica, format!("{lines} {plural} dropped ({size}) while the log could not be written"))
+        }
+        Notice::SyncFailed { replica, path, error } => (
+            replica,
+            format!(
+                "the disk does not confirm what is written to {}: {error}; look at the disk",
+                path.display()
+            ),
+        ),
         Notice::LinesLost { replica, lines, bytes } => {
             let plural = if *lines == 1 { "line" } else { "lines" };
             (

@@ -120,6 +120,7 @@ impl Host {
             self.sockets.keep_only(self.machine.stack());
             self.shared.set(Arc::clone(self.machine.stack()));
             self.file.counts_now();
+            self.apply_log_policies();
         }
         self.publisher.record(record);
     }

@@ -20,8 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Need, Probe, ReloadPolicy,
-    RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
+    Backoff, Check, Condition, Fsync, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Need, Probe,
+    ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
+    WhenBlocked,
 };
 use mainstay_types::{
     CommandLine, Exit, HostPort, LaunchFailure, LaunchStep, Moment, Notification, ProbeAction, ProbeFailure,
@@ -77,6 +78,9 @@ pub(crate) fn service(text: &str) -> Service {
         log: LogPolicy {
             rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
             max_line_bytes: 1 << 16,
+            when_blocked: WhenBlocked::Wait,
+            fsync: Fsync::Never,
+            redact: Vec::new(),
         },
         limits: Limits::default(),
         reload: ReloadPolicy::Rolling,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mainstay_logs::read::{Query, read};
-use mainstay_logs::{Capture, CaptureOptions, CapturePolicy};
+use mainstay_logs::{Capture, CaptureOptions, CapturePolicy, Fsync, WhenBlocked};
 use mainstay_types::{ReplicaId, ServiceName, SpawnId};
 
 const LINE_BYTES: usize = 100;
@@ -108,7 +108,15 @@ fn capture(dir: &std::path::Path, lines: u64, rotate_bytes: u64, compress: bool)
     })
     .unwrap();
     let replica = ReplicaId { service: ServiceName::parse("loud").unwrap(), index: 0 };
-    let policy = CapturePolicy { rotate_bytes, keep: 1000, compress, max_line_bytes: 64 * 1024 };
+    let policy = CapturePolicy {
+        rotate_bytes,
+        keep: 1000,
+        compress,
+        max_line_bytes: 64 * 1024,
+        when_blocked: WhenBlocked::Wait,
+        fsync: Fsync::Never,
+        masks: None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let before = cpu_seconds(false);
     let begun = Instant::now();

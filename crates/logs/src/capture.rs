@@ -14,6 +14,12 @@
 
 mod batch;
 
+mod counters;
+
+mod gap;
+
+mod mask;
+
 mod splitter;
 
 mod replica_log;
@@ -34,10 +40,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::record::{HEADER_BYTES, is_partial};
 use crate::{LogLine, Stream};
+pub use counters::Counts;
+use counters::Registry;
 use desk::Command;
+pub use mask::{LEAST_VALUE_BYTES, MASK, MaskError, Masks, OVERLAP_BYTES, WINDOW_BYTES};
 
-/// What becomes of one replica's output. The values of the newest `attach` hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What becomes of one replica's output. The values of the newest `attach` or `set_policy` hold.
+#[derive(Clone, Debug)]
 pub struct CapturePolicy {
     /// A file is closed when it would pass this; a single longer line gets a file of its own.
     pub rotate_bytes: u64,
@@ -48,6 +57,35 @@ pub struct CapturePolicy {
     /// Bytes of text in one record; a longer line is kept in parts. At least 1; 0 is taken as 1. Up to this much of
     /// an unfinished line is held in memory for each stream.
     pub max_line_bytes: usize,
+    /// What happens while the file cannot be written.
+    pub when_blocked: WhenBlocked,
+    /// When what was written is put on the disk.
+    pub fsync: Fsync,
+    /// What is kept out of the log, the taps and the tail; `None` costs nothing.
+    pub masks: Option<Masks>,
+}
+
+/// What happens to output while the file cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WhenBlocked {
+    /// The pipe is not read: once it is full, the program waits.
+    #[default]
+    Wait,
+    /// The pipe is read, and whole lines are left out; a record in the file says how many, where they are missing.
+    Drop,
+}
+
+/// When what was written is put on the disk (fsync(2)). Whatever is chosen, it is in the file, for every reader, before an
+/// exit is told; this is about a machine that stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Fsync {
+    /// When the system sees fit.
+    #[default]
+    Never,
+    /// When a file is closed.
+    Rotate,
+    /// After each write; a write holds all lines of one read.
+    Line,
 }
 
 /// How a capture is set up.
@@ -98,7 +136,7 @@ impl<'a> Iterator for Lines<'a> {
 /// Something the operator should hear of.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
-    /// The file cannot be written. The replica's pipes are not read until it can: the program waits. Said once.
+    /// The file cannot be written. Said once, until it can be.
     WriteFailed {
         /// Whose.
         replica: ReplicaId,
@@ -106,8 +144,10 @@ pub enum Notice {
         path: PathBuf,
         /// The system's answer.
         error: String,
+        /// What happens to the output meanwhile.
+        when_blocked: WhenBlocked,
     },
-    /// It can be written again, and nothing was lost but what `LinesLost` said.
+    /// It can be written again, and nothing was lost but what `LinesLost` and `LinesDropped` said.
     WriteRecovered {
         /// Whose.
         replica: ReplicaId,
@@ -122,6 +162,24 @@ pub enum Notice {
         lines: u64,
         /// Bytes of their texts.
         bytes: u64,
+    },
+    /// Output that was left out while the file could not be written, as the policy asks for; the file says so, too.
+    LinesDropped {
+        /// Whose.
+        replica: ReplicaId,
+        /// Lines, those cut short included.
+        lines: u64,
+        /// Bytes of their texts.
+        bytes: u64,
+    },
+    /// The disk does not confirm what was written. Said once, until it does.
+    SyncFailed {
+        /// Whose.
+        replica: ReplicaId,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        error: String,
     },
     /// A full file could not be closed and named; it goes on growing, and is tried again. Said once.
     RotationFailed {
@@ -183,6 +241,7 @@ pub enum CaptureError {
 #[derive(Clone)]
 pub struct Capture {
     commands: mpsc::UnboundedSender<Command>,
+    counters: Registry,
 }
 
 impl std::fmt::Debug for Capture {
@@ -208,9 +267,16 @@ impl Capture {
         std::fs::write(&probe_path, b"")
             .and_then(|()| std::fs::remove_file(&probe_path))
             .map_err(|source| CaptureError::NotWritable { path, source })?;
-        let commands =
-            desk::start(options, lower_priority).map_err(|source| CaptureError::Thread { source })?;
-        Ok(Self { commands })
+        let counters = Registry::default();
+        let commands = desk::start(options, lower_priority, counters.clone())
+            .map_err(|source| CaptureError::Thread { source })?;
+        Ok(Self { commands, counters })
+    }
+
+    /// What became of each replica's output since the capture began, as it is now. Asks nobody, waits for nothing.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(ReplicaId, Counts)> {
+        counters::read(&self.counters)
     }
 
     /// Reads a started program's pipes until they end or [`Capture::detach`] is called; every attach needs a detach.
@@ -227,6 +293,12 @@ impl Capture {
             Ok([Box::new(stdout) as desk::Reader, Box::new(stderr)])
         };
         self.send(Command::Attach { replica, spawn, policy, open: Box::new(open) });
+    }
+
+    /// A changed file: from now on this policy holds for the replica, running or not. Nothing happens for one that was never
+    /// attached.
+    pub fn set_policy(&self, replica: ReplicaId, policy: CapturePolicy) {
+        self.send(Command::SetPolicy { replica, policy });
     }
 
     /// Reads what the pipes hold now, without waiting for their end (a grandchild may hold them), writes it, and

@@ -43,7 +43,10 @@ mod when;
 
 mod facts;
 
-pub use capture::{Capture, CaptureError, CaptureOptions, CapturePolicy, Line, Lines, Notice, Tap};
+pub use capture::{
+    Capture, CaptureError, CaptureOptions, CapturePolicy, Counts, Fsync, LEAST_VALUE_BYTES, Line, Lines,
+    MASK, MaskError, Masks, Notice, OVERLAP_BYTES, Tap, WINDOW_BYTES, WhenBlocked,
+};
 pub use facts::{Facts, facts};
 pub use packed::pack;
 pub use when::{WhenError, parse_when};

@@ -9,7 +9,7 @@ use crate::stack::{
     Backoff, Check, GiveUp, Hook, Hooks, Limits, Listen, LogPolicy, Probe, RestartPolicy, Rotation, Service,
     Stack, StopPolicy,
 };
-use crate::value::{size_text, time_text};
+use crate::value::{Choice as _, size_text, time_text};
 
 /// What a change of a key asks for, the weightiest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -136,11 +136,22 @@ pub(super) fn service(service: &Service, dir: &Path) -> Vec<Entry> {
     add_restart(&mut entries, restart);
     let StopPolicy { steps, grace } = stop;
     entries.add("stop", &(steps, grace), words.stop(stop));
-    let LogPolicy { rotate: Rotation { size_bytes, keep, compress }, max_line_bytes } = log;
+    let LogPolicy {
+        rotate: Rotation { size_bytes, keep, compress },
+        max_line_bytes,
+        when_blocked,
+        fsync,
+        redact,
+    } = log;
     entries.add("log.rotate.size", size_bytes, size_text(*size_bytes));
     entries.add("log.rotate.keep", keep, keep.to_string());
     entries.add("log.rotate.compress", compress, compress.to_string());
     entries.add("log.max_line", max_line_bytes, size_text(*max_line_bytes));
+    entries.add("log.when_blocked", when_blocked, when_blocked.word());
+    entries.add("log.fsync", fsync, fsync.word());
+    if !redact.is_empty() {
+        entries.add("log.redact", redact, redact.join(", "));
+    }
     entries.add("reload", reload, words.reload(reload));
     let Hooks { before_start, after_ready, before_stop, after_exit } = hooks;
     let hook = |hook: &Hook| words.hook(hook);

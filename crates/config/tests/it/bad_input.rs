@@ -191,6 +191,19 @@ fn single_mistakes_in_a_service_are_said_in_place() {
         ("stop = { grace = \"1y\" }", "3:18", INVALID, "\"y\" is no unit of time: use ms, s, m, h or d"),
         ("stop = { grace = \"366d\" }", "3:18", INVALID, "`grace` must be from 0s to 365d, not 366d"),
         ("stop = { signal = \"SIGFOO\" }", "3:19", INVALID, "`signal` cannot be \"SIGFOO\""),
+        (
+            "log = { fsync = \"always\" }",
+            "3:17",
+            INVALID,
+            "`fsync` must be \"never\", \"rotate\" or \"line\", not \"always\"",
+        ),
+        (
+            "log = { redact = [\"a\", \"x*\"] }",
+            "3:24",
+            INVALID,
+            "`redact` cannot match nothing: it would match everywhere",
+        ),
+        ("log = { redact = \"(\" }", "3:18", INVALID, "`redact` is no regular expression: unclosed group"),
         ("log = { max_line = 5 }", "3:20", INVALID, "`max_line` must be a size, not a whole number"),
         ("log = { max_line = \"1B\" }", "3:20", INVALID, "`max_line` must be from 1KiB to 16MiB, not 1B"),
         (

@@ -88,7 +88,6 @@ fn every_later_key_is_refused_by_name_and_only_once() {
         ("stop = { signal = \"ctrl-c\" }", "`signal = \"ctrl-c\"`"),
         ("stop = { signal = \"ctrl-break\" }", "`signal = \"ctrl-break\"`"),
         ("stop = { signal = \"close-window\" }", "`signal = \"close-window\"`"),
-        ("log = { when_blocked = \"drop\" }", "`when_blocked = \"drop\"`"),
         ("sandbox = { profile = \"standard\" }", "`profile = \"standard\"`"),
         ("sandbox = { profile = \"strict\" }", "`profile = \"strict\"`"),
         ("sandbox = { capabilities = [\"x\"] }", "`capabilities`"),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, ChangeEffect, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, Listen, LogPolicy,
-    Lose, Need, Probe, ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, ServiceChange, Stack,
-    StackDiff, StopPolicy, diff,
+    Backoff, ChangeEffect, Check, Condition, Fsync, Gate, GiveUp, Hook, Hooks, Kind, Limits, Listen,
+    LogPolicy, Lose, Need, Probe, ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, ServiceChange,
+    Stack, StackDiff, StopPolicy, WhenBlocked, diff,
 };
 use mainstay_types::{ListenAddress, ProbeAction, ServiceName, StackName, StopSignal};
 use proptest::prelude::*;
@@ -213,7 +213,14 @@ fn all_changes() -> Vec<Change> {
         liveness: _,
         restart: RestartPolicy { when: _, backoff, give_up },
         stop: StopPolicy { steps: _, grace: _ },
-        log: LogPolicy { rotate: Rotation { size_bytes: _, keep: _, compress: _ }, max_line_bytes: _ },
+        log:
+            LogPolicy {
+                rotate: Rotation { size_bytes: _, keep: _, compress: _ },
+                max_line_bytes: _,
+                when_blocked: _,
+                fsync: _,
+                redact: _,
+            },
         reload: _,
         hooks: Hooks { before_start: _, after_ready: _, before_stop: _, after_exit: _ },
         listen,
@@ -292,6 +299,9 @@ fn all_changes() -> Vec<Change> {
         ("log.rotate.keep", |web| web.log.rotate.keep = 77),
         ("log.rotate.compress", |web| web.log.rotate.compress = false),
         ("log.max_line", |web| web.log.max_line_bytes = 1025),
+        ("log.when_blocked", |web| web.log.when_blocked = WhenBlocked::Drop),
+        ("log.fsync", |web| web.log.fsync = Fsync::Line),
+        ("log.redact", |web| web.log.redact = vec!["x".into()]),
         ("reload", |web| web.reload = ReloadPolicy::Rolling),
         ("reload", |web| {
             let ReloadPolicy::Command(Hook { timeout, .. }) = &mut web.reload else { panic!() };

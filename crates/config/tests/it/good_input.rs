@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mainstay_config::{Check, Condition, Gate, Kind, RestartWhen, Service, StopPolicy};
+use mainstay_config::{Check, Condition, Fsync, Gate, Kind, RestartWhen, Service, StopPolicy, WhenBlocked};
 use mainstay_types::{ProbeAction, StopSignal};
 
 use super::good;
@@ -40,6 +40,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!((give_up.failures, give_up.within), (5, Duration::from_secs(60)));
     assert_eq!(web.stop, StopPolicy::signal(StopSignal::Term, Duration::from_secs(15)));
     assert_eq!(web.log.max_line_bytes, 65_536);
+    assert_eq!((web.log.when_blocked, web.log.fsync), (WhenBlocked::Wait, Fsync::Never));
     let rotate = web.log.rotate;
     assert_eq!((rotate.size_bytes, rotate.keep, rotate.compress), (64 << 20, 8, true));
     assert_eq!(web.limits.open_files, None);
@@ -136,4 +137,16 @@ fn a_thousand_services_are_read_fast() {
     assert_eq!(good(&text).services.len(), 1000);
     // In release it takes 10 ms; the margin is for a debug build on a busy machine, and still catches a square.
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn what_is_masked_is_that_of_the_stack_and_then_ones_own() {
+    let stack = good(
+        "[log]\nredact = 'a+'\n[service.web]\ncommand = \"./web\"\nlog = { redact = ['b+', 'c'], when_blocked = \"drop\", fsync = \"line\" }\n\
+         [service.other]\ncommand = \"./other\"\n",
+    );
+    assert_eq!(stack.services[0].log.redact, ["a+", "b+", "c"]);
+    assert_eq!(stack.services[0].log.when_blocked, WhenBlocked::Drop);
+    assert_eq!(stack.services[0].log.fsync, Fsync::Line);
+    assert_eq!(stack.services[1].log.redact, ["a+"]);
 }

@@ -27,8 +27,11 @@ pub(super) struct Batch {
     /// Bytes the current file will hold once `bytes` are written.
     size_bytes: u64,
     rotate_bytes: u64,
-    /// Unfinished lines in the current file, of this stream and others.
-    open_lines: u32,
+    /// Of which streams the current file holds a part of a line but not its end.
+    open: [bool; 2],
+    /// Records in `bytes`, and bytes of their texts.
+    lines: u64,
+    text_bytes: u64,
 }
 
 /// What a batch has to know to begin.
@@ -42,8 +45,8 @@ pub(super) struct Start {
     pub(super) size_bytes: u64,
     /// The size a file should not pass.
     pub(super) rotate_bytes: u64,
-    /// Lines of which the current file holds a part but not the end.
-    pub(super) open_lines: u32,
+    /// Of which streams the current file holds a part of a line but not its end.
+    pub(super) open: [bool; 2],
 }
 
 impl Batch {
@@ -56,7 +59,9 @@ impl Batch {
             headers: [[0; HEADER_BYTES]; 2],
             size_bytes: 0,
             rotate_bytes: u64::MAX,
-            open_lines: 0,
+            open: [false; 2],
+            lines: 0,
+            text_bytes: 0,
         }
     }
 
@@ -71,7 +76,9 @@ impl Batch {
         self.stream = start.stream;
         self.size_bytes = start.size_bytes;
         self.rotate_bytes = start.rotate_bytes;
-        self.open_lines = start.open_lines;
+        self.open = start.open;
+        self.lines = 0;
+        self.text_bytes = 0;
         self.set_time(start.at);
     }
 
@@ -95,26 +102,34 @@ impl Batch {
         self.size_bytes
     }
 
-    /// Unfinished lines once this batch is written.
-    pub(super) const fn open_lines(&self) -> u32 {
-        self.open_lines
+    /// Of which streams the file holds an unfinished line once this batch is written.
+    pub(super) const fn open(&self) -> [bool; 2] {
+        self.open
+    }
+
+    /// Which stream its records are of.
+    pub(super) const fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// How many records it holds, and bytes of their texts.
+    pub(super) const fn counts(&self) -> (u64, u64) {
+        (self.lines, self.text_bytes)
     }
 
     /// Adds one record whose text is `first` followed by `second`.
     ///
-    /// `partial` says that more of the line follows; `continues` that the file holds earlier parts of it.
+    /// `partial` says that more of the line follows.
     #[inline]
-    pub(super) fn push(&mut self, first: &[u8], second: &[u8], partial: bool, continues: bool) {
+    pub(super) fn push(&mut self, first: &[u8], second: &[u8], partial: bool) {
         let length = HEADER_BYTES + first.len() + second.len() + 1;
         if self.size_bytes + length as u64 > self.rotate_bytes && self.size_bytes > 0 {
             self.cut_if_between_lines();
         }
         self.size_bytes += length as u64;
-        match (continues, partial) {
-            (false, true) => self.open_lines += 1,
-            (true, false) => self.open_lines = self.open_lines.saturating_sub(1),
-            (false, false) | (true, true) => {}
-        }
+        self.open[self.stream.index()] = partial;
+        self.lines += 1;
+        self.text_bytes += (first.len() + second.len()) as u64;
         self.bytes.reserve(length);
         self.bytes.extend_from_slice(&self.headers[usize::from(partial)]);
         self.bytes.extend_from_slice(first);
@@ -125,7 +140,7 @@ impl Batch {
     /// Begins a new file here, unless that would part a line; a line that outgrows what a reader joins is parted.
     #[cold]
     fn cut_if_between_lines(&mut self) {
-        if self.open_lines > 0 && self.size_bytes < self.rotate_bytes.saturating_add(JOIN_LIMIT as u64) {
+        if self.open != [false; 2] && self.size_bytes < self.rotate_bytes.saturating_add(JOIN_LIMIT as u64) {
             return;
         }
         self.cuts.push(self.bytes.len());
@@ -141,23 +156,23 @@ mod tests {
     use super::*;
     use crate::record::parse;
 
-    fn batch(size_bytes: u64, rotate_bytes: u64, open_lines: u32) -> Batch {
+    fn batch(size_bytes: u64, rotate_bytes: u64, open: [bool; 2]) -> Batch {
         let mut batch = Batch::new();
         batch.begin(Start {
             at: Timestamp::UNIX_EPOCH,
             stream: Stream::Stdout,
             size_bytes,
             rotate_bytes,
-            open_lines,
+            open,
         });
         batch
     }
 
     #[test]
     fn a_file_ends_before_the_record_that_would_pass_its_size() {
-        let mut batch = batch(0, 100, 0);
+        let mut batch = batch(0, 100, [false; 2]);
         for _ in 0..4 {
-            batch.push(b"12345", b"6789", false, false);
+            batch.push(b"12345", b"6789", false);
         }
         // Each record has 50 bytes: two fit exactly.
         assert_eq!(batch.cuts, [100]);
@@ -173,28 +188,37 @@ mod tests {
 
     #[test]
     fn a_record_larger_than_a_file_has_one_of_its_own() {
-        let mut batch = batch(0, 100, 0);
-        batch.push(&[b'x'; 300], b"", false, false);
-        batch.push(b"y", b"", false, false);
+        let mut batch = batch(0, 100, [false; 2]);
+        batch.push(&[b'x'; 300], b"", false);
+        batch.push(b"y", b"", false);
         assert_eq!(batch.cuts, [341]);
     }
 
     #[test]
     fn an_unfinished_line_is_not_parted() {
-        let mut batch = batch(90, 100, 1);
-        batch.push(b"other stream", b"", false, false);
+        // Of standard error the file holds a part; the batch is of standard output.
+        let mut batch = batch(90, 100, [false, true]);
+        batch.push(b"other stream", b"", false);
         assert!(batch.cuts.is_empty());
-        batch.push(b"end of it", b"", false, true);
-        assert_eq!(batch.open_lines(), 0);
+        let (size_bytes, rotate_bytes) = (batch.size_bytes(), 100);
+        batch.begin(Start {
+            stream: Stream::Stderr,
+            at: batch.at(),
+            size_bytes,
+            rotate_bytes,
+            open: batch.open(),
+        });
+        batch.push(b"end of it", b"", false);
+        assert_eq!(batch.open(), [false; 2]);
         let end = batch.bytes.len();
-        batch.push(b"next", b"", false, false);
+        batch.push(b"next", b"", false);
         assert_eq!(batch.cuts, [end]);
     }
 
     #[test]
     fn a_line_without_end_does_not_keep_a_file_open_for_ever() {
-        let mut batch = batch(100 + JOIN_LIMIT as u64, 100, 1);
-        batch.push(b"more", b"", true, true);
+        let mut batch = batch(100 + JOIN_LIMIT as u64, 100, [true, false]);
+        batch.push(b"more", b"", true);
         assert_eq!(batch.cuts, [0]);
     }
 }

@@ -14,6 +14,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::Batch;
+use super::counters::Registry;
 use super::program::{Mailbox, Program, Request};
 use super::replica_log::ReplicaLog;
 use super::tidy::Tidier;
@@ -41,6 +42,7 @@ const EVENTS_PER_TICK: usize = 4096;
 /// What the handle asks for.
 pub(super) enum Command {
     Attach { replica: ReplicaId, spawn: SpawnId, policy: CapturePolicy, open: OpenPipes },
+    SetPolicy { replica: ReplicaId, policy: CapturePolicy },
     Settle { spawn: SpawnId, n: usize, reply: oneshot::Sender<Vec<LogLine>> },
     Detach { spawn: SpawnId, reply: oneshot::Sender<()> },
     Tail { replica: ReplicaId, n: usize, reply: oneshot::Sender<Vec<LogLine>> },
@@ -54,11 +56,14 @@ pub(super) struct Desk {
     notices: Arc<dyn Fn(Notice) + Send + Sync>,
     pub(super) buffers: RefCell<Buffers>,
     tidier: Tidier,
+    pub(super) counters: Registry,
 }
 
 /// The buffers every read and write goes through, one at a time.
 pub(super) struct Buffers {
     pub(super) read: Vec<u8>,
+    /// What was read, masked; empty where nobody asked for masks.
+    pub(super) masked: Vec<u8>,
     pub(super) batch: Batch,
 }
 
@@ -68,7 +73,7 @@ impl Desk {
     }
 
     /// Has a replica's closed files pruned and compressed in the background.
-    pub(super) fn tidy(&self, dir: &Path, replica: &ReplicaId, policy: CapturePolicy) {
+    pub(super) fn tidy(&self, dir: &Path, replica: &ReplicaId, policy: &CapturePolicy) {
         self.tidier.tidy(dir, replica, policy);
     }
 }
@@ -77,6 +82,7 @@ impl Desk {
 pub(super) fn start(
     options: CaptureOptions,
     lower_priority: fn(),
+    counters: Registry,
 ) -> io::Result<mpsc::UnboundedSender<Command>> {
     let runtime_thread = std::thread::Builder::new().name("logs".to_owned());
     let (commands, received) = mpsc::unbounded_channel();
@@ -96,7 +102,7 @@ pub(super) fn start(
             }
         };
         let _ = started.send(Ok(()));
-        let closed = runtime.block_on(take_commands(options, lower_priority, received));
+        let closed = runtime.block_on(take_commands(options, lower_priority, counters, received));
         // Everything of the thread is gone before the answer, so that the caller may remove the folder.
         runtime.shutdown_timeout(Duration::ZERO);
         if let Some(reply) = closed {
@@ -124,6 +130,7 @@ struct Clerk {
 async fn take_commands(
     options: CaptureOptions,
     lower_priority: fn(),
+    counters: Registry,
     mut received: mpsc::UnboundedReceiver<Command>,
 ) -> Option<oneshot::Sender<()>> {
     let desk = Rc::new(Desk {
@@ -131,7 +138,8 @@ async fn take_commands(
         root: options.dir,
         tap: options.tap,
         notices: options.notices,
-        buffers: RefCell::new(Buffers { read: vec![0; READ_BYTES], batch: Batch::new() }),
+        counters,
+        buffers: RefCell::new(Buffers { read: vec![0; READ_BYTES], masked: Vec::new(), batch: Batch::new() }),
     });
     desk.tidier.recover(&desk.root);
     let mut clerk = Clerk { desk, logs: HashMap::new(), attached: HashMap::new() };
@@ -139,6 +147,7 @@ async fn take_commands(
     while let Some(command) = received.recv().await {
         match command {
             Command::Attach { replica, spawn, policy, open } => clerk.attach(replica, spawn, policy, open),
+            Command::SetPolicy { replica, policy } => clerk.set_policy(&replica, policy),
             Command::Settle { spawn, n, reply } => clerk.settle(spawn, n, reply),
             Command::Detach { spawn, reply } => clerk.detach(spawn, reply),
             Command::Tail { replica, n, reply } => {
@@ -157,14 +166,13 @@ async fn take_commands(
 
 impl Clerk {
     fn attach(&mut self, replica: ReplicaId, spawn: SpawnId, policy: CapturePolicy, open: OpenPipes) {
-        let policy = CapturePolicy { max_line_bytes: policy.max_line_bytes.max(1), ..policy };
         let log = self.logs.entry(replica).or_insert_with_key(|replica| {
-            let log = ReplicaLog::new(self.desk.clone(), replica.clone(), policy);
+            let log = ReplicaLog::new(self.desk.clone(), replica.clone(), policy.clone());
             // Files that an earlier host closed and did not come to compress.
             log.tidy();
             Rc::new(RefCell::new(log))
         });
-        log.borrow_mut().policy = policy;
+        log.borrow_mut().set_policy(policy);
         let mailbox = Rc::new(Mailbox::default());
         self.attached.insert(spawn, Attached { log: log.clone(), mailbox: mailbox.clone() });
         match open() {
@@ -174,6 +182,14 @@ impl Clerk {
                 let replica = log.borrow().replica.clone();
                 self.desk.notice(Notice::PipeFailed { replica, stream: None, error: error.to_string() });
             }
+        }
+    }
+
+    fn set_policy(&self, replica: &ReplicaId, policy: CapturePolicy) {
+        if let Some(log) = self.logs.get(replica) {
+            let mut log = log.borrow_mut();
+            log.set_policy(policy);
+            log.tidy();
         }
     }
 

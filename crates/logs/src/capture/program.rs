@@ -12,8 +12,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::Notice;
-use super::desk::{Desk, Reader, answer_tail};
-use super::replica_log::{RETRY_FIRST, RETRY_MAX, ReplicaLog, WhenBlocked};
+use super::batch::Batch;
+use super::desk::{Buffers, Desk, Reader, answer_tail};
+use super::mask::Masker;
+use super::replica_log::{Backlog, RETRY_FIRST, RETRY_MAX, ReplicaLog};
 use super::splitter::Splitter;
 use crate::capture::Lines;
 use crate::{LogLine, Stream};
@@ -85,6 +87,7 @@ struct Pipe {
     stream: Stream,
     /// Gone at its end.
     reader: Option<Reader>,
+    masker: Masker,
     splitter: Splitter,
 }
 
@@ -117,7 +120,12 @@ impl Program {
         [stdout, stderr]: [Reader; 2],
     ) {
         log.borrow_mut().attached += 1;
-        let pipe = |stream, reader| Pipe { stream, reader: Some(reader), splitter: Splitter::default() };
+        let pipe = |stream, reader| Pipe {
+            stream,
+            reader: Some(reader),
+            masker: Masker::default(),
+            splitter: Splitter::default(),
+        };
         let pipes = [pipe(Stream::Stdout, stdout), pipe(Stream::Stderr, stderr)];
         // The share of a turn is counted in bytes here; tokio's own budget would hide readable pipes from draining.
         tokio::task::spawn_local(tokio::task::coop::unconstrained(Self { desk, log, mailbox, pipes }.run()));
@@ -130,14 +138,14 @@ impl Program {
                 Woken::Ended => break,
                 Woken::Asked(Request::Settle { n, reply }) => {
                     self.log.borrow_mut().retry();
-                    self.drain(WhenBlocked::Keep).await;
+                    self.drain(Backlog::Keep).await;
                     self.end_lines(Splitter::settle);
                     let replica = self.log.borrow().replica.clone();
                     answer_tail(&self.desk, &replica, Some(&self.log), n, reply);
                 }
                 Woken::Asked(Request::Detach { reply }) => {
                     self.log.borrow_mut().retry();
-                    self.drain(WhenBlocked::Bound).await;
+                    self.drain(Backlog::Bound).await;
                     self.end();
                     let _ = reply.send(());
                     return;
@@ -152,13 +160,13 @@ impl Program {
         if let Some(request) = self.mailbox.poll_take(cx) {
             return Poll::Ready(Woken::Asked(request));
         }
-        if self.log.borrow().is_blocked() {
+        if self.log.borrow().holds_back() {
             self.log.borrow_mut().wake_when_flowing(cx.waker());
             return Poll::Pending;
         }
         let mut over = false;
         for index in 0..self.pipes.len() {
-            match self.poll_pipe(index, TURN_BYTES, WhenBlocked::Keep, cx).1 {
+            match self.poll_pipe(index, TURN_BYTES, Backlog::Keep, cx).1 {
                 Reading::Empty => {}
                 Reading::TurnOver => over = true,
                 Reading::Blocked => {
@@ -181,7 +189,7 @@ impl Program {
         &mut self,
         index: usize,
         allowance: usize,
-        when_blocked: WhenBlocked,
+        backlog: Backlog,
         cx: &mut Context<'_>,
     ) -> (usize, Reading) {
         let mut given = 0;
@@ -194,23 +202,17 @@ impl Program {
             let mut space = ReadBuf::new(&mut buffers.read);
             match Pin::new(reader).poll_read(cx, &mut space) {
                 Poll::Pending => {
-                    self.pipes[index].splitter.shrink();
+                    let pipe = &mut self.pipes[index];
+                    pipe.masker.shrink();
+                    pipe.splitter.shrink();
                     return (given, Reading::Empty);
                 }
                 Poll::Ready(Ok(())) if !space.filled().is_empty() => {
                     let count = space.filled().len();
                     given += count;
-                    let now = Timestamp::now();
-                    let (chunk, batch) = (&buffers.read[..count], &mut buffers.batch);
                     let pipe = &mut self.pipes[index];
-                    let max_line_bytes = self.log.borrow().policy.max_line_bytes;
-                    let mut used = 0;
-                    while used < chunk.len() {
-                        batch.begin(self.log.borrow_mut().begin(now, pipe.stream));
-                        used += pipe.splitter.push(&chunk[used..], max_line_bytes, batch);
-                        hand_over(&self.desk, &self.log, pipe.stream, batch, when_blocked);
-                    }
-                    if when_blocked == WhenBlocked::Keep && self.log.borrow().is_blocked() {
+                    pipe.take(&self.desk, &self.log, buffers, Taken::Read(count), backlog);
+                    if backlog == Backlog::Keep && self.log.borrow().holds_back() {
                         return (given, Reading::Blocked);
                     }
                 }
@@ -222,11 +224,9 @@ impl Program {
                             error: error.to_string(),
                         });
                     }
-                    self.pipes[index].reader = None;
                     let pipe = &mut self.pipes[index];
-                    buffers.batch.begin(self.log.borrow_mut().begin(Timestamp::now(), pipe.stream));
-                    pipe.splitter.finish(&mut buffers.batch);
-                    hand_over(&self.desk, &self.log, pipe.stream, &buffers.batch, when_blocked);
+                    pipe.reader = None;
+                    pipe.end_line(&self.desk, &self.log, buffers, Splitter::finish, backlog);
                     return (given, Reading::Empty);
                 }
             }
@@ -234,17 +234,17 @@ impl Program {
     }
 
     /// Reads what both pipes hold now. While the file cannot be written, settling leaves them as they are.
-    async fn drain(&mut self, when_blocked: WhenBlocked) {
+    async fn drain(&mut self, backlog: Backlog) {
         let mut left = [DRAIN_BYTES; 2];
         let mut quiet = 0;
         while quiet < QUIET_ROUNDS {
-            if when_blocked == WhenBlocked::Keep && self.log.borrow().is_blocked() {
+            if backlog == Backlog::Keep && self.log.borrow().holds_back() {
                 return;
             }
             let given = poll_fn(|cx| {
                 let mut given = 0;
                 for (index, left) in left.iter_mut().enumerate() {
-                    let count = self.poll_pipe(index, *left, when_blocked, cx).0;
+                    let count = self.poll_pipe(index, *left, backlog, cx).0;
                     *left = left.saturating_sub(count);
                     given += count;
                 }
@@ -258,15 +258,10 @@ impl Program {
     }
 
     /// Does to both streams' unfinished lines what `how` says.
-    fn end_lines(&mut self, how: fn(&mut Splitter, &mut super::batch::Batch)) {
-        let batch = &mut self.desk.buffers.borrow_mut().batch;
+    fn end_lines(&mut self, how: fn(&mut Splitter, &mut Batch)) {
+        let buffers = &mut *self.desk.buffers.borrow_mut();
         for pipe in &mut self.pipes {
-            if pipe.splitter.is_between_lines() {
-                continue;
-            }
-            batch.begin(self.log.borrow_mut().begin(Timestamp::now(), pipe.stream));
-            how(&mut pipe.splitter, batch);
-            hand_over(&self.desk, &self.log, pipe.stream, batch, WhenBlocked::Keep);
+            pipe.end_line(&self.desk, &self.log, buffers, how, Backlog::Keep);
         }
     }
 
@@ -293,21 +288,95 @@ impl Program {
     }
 }
 
+/// Where bytes come from.
+#[derive(Clone, Copy)]
+enum Taken {
+    /// This many are in the buffer to read into.
+    Read(usize),
+    /// What the masker holds: nothing more is waited for.
+    Held,
+}
+
+impl Pipe {
+    /// Takes bytes in: through the masks, into lines, to the file.
+    fn take(
+        &mut self,
+        desk: &Desk,
+        log: &Rc<RefCell<ReplicaLog>>,
+        buffers: &mut Buffers,
+        taken: Taken,
+        backlog: Backlog,
+    ) {
+        let now = Timestamp::now();
+        let (masks, max_line_bytes) = {
+            let log = log.borrow();
+            (log.policy.masks.clone(), log.policy.max_line_bytes)
+        };
+        let Buffers { read, masked, batch } = buffers;
+        let chunk = match (taken, &masks) {
+            (Taken::Read(count), None) if self.masker.is_empty() => &read[..count],
+            (Taken::Read(count), Some(masks)) => {
+                masked.clear();
+                log.borrow().counters.masked(self.masker.push(masks, &read[..count], masked));
+                &masked[..]
+            }
+            (Taken::Read(count), None) => {
+                // The masks were taken away by a changed file in the middle of a line.
+                masked.clear();
+                self.masker.give_up(masked);
+                masked.extend_from_slice(&read[..count]);
+                &masked[..]
+            }
+            (Taken::Held, Some(masks)) => {
+                masked.clear();
+                log.borrow().counters.masked(self.masker.release(masks, masked));
+                &masked[..]
+            }
+            (Taken::Held, None) => {
+                masked.clear();
+                self.masker.give_up(masked);
+                &masked[..]
+            }
+        };
+        let mut used = 0;
+        while used < chunk.len() {
+            batch.begin(log.borrow_mut().begin(now, self.stream));
+            used += self.splitter.push(&chunk[used..], max_line_bytes, batch);
+            hand_over(desk, log, self.stream, batch, backlog);
+        }
+    }
+
+    /// Does to an unfinished line what `how` says.
+    fn end_line(
+        &mut self,
+        desk: &Desk,
+        log: &Rc<RefCell<ReplicaLog>>,
+        buffers: &mut Buffers,
+        how: fn(&mut Splitter, &mut Batch),
+        backlog: Backlog,
+    ) {
+        if !self.masker.is_empty() {
+            self.take(desk, log, buffers, Taken::Held, backlog);
+        }
+        if self.splitter.is_between_lines() {
+            return;
+        }
+        let batch = &mut buffers.batch;
+        batch.begin(log.borrow_mut().begin(Timestamp::now(), self.stream));
+        how(&mut self.splitter, batch);
+        hand_over(desk, log, self.stream, batch, backlog);
+    }
+}
+
 /// Shows a batch to the tap and writes it; a file that fails gets a task that tries again.
-fn hand_over(
-    desk: &Desk,
-    log: &Rc<RefCell<ReplicaLog>>,
-    stream: Stream,
-    batch: &super::batch::Batch,
-    when_blocked: WhenBlocked,
-) {
+fn hand_over(desk: &Desk, log: &Rc<RefCell<ReplicaLog>>, stream: Stream, batch: &Batch, backlog: Backlog) {
     let mut file = log.borrow_mut();
     if let Some(tap) = &desk.tap
         && !batch.bytes.is_empty()
     {
         tap.lines(&file.replica, stream, batch.at(), Lines { records: &batch.bytes });
     }
-    file.submit(batch, when_blocked);
+    file.submit(batch, backlog);
     if file.claim_retry() {
         tokio::task::spawn_local(retry(log.clone()));
     }

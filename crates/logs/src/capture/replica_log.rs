@@ -15,14 +15,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use mainstay_types::{ReplicaId, Timestamp};
 
 use super::batch::{Batch, Start};
+use super::counters::Counters;
 use super::desk::Desk;
-use super::{CapturePolicy, Notice};
+use super::gap::{Gap, rest_of_line};
+use super::{CapturePolicy, Fsync, Notice, WhenBlocked};
 use crate::Stream;
 use crate::record::{HEADER_BYTES, header, parse};
 use crate::stamp::{STAMP_BYTES, parse_stamp};
@@ -62,7 +65,13 @@ pub(super) struct ReplicaLog {
     first_at: Option<Timestamp>,
     /// The latest time given to a record.
     last_at: Timestamp,
-    open_lines: u32,
+    /// Of which streams the file holds a part of a line but not its end.
+    open: [bool; 2],
+    /// Streams in the middle of a line that is being left out.
+    mid_gap: [bool; 2],
+    pub(super) counters: Arc<Counters>,
+    /// The disk refused to confirm; said once.
+    sync_failed: bool,
     checked_at: Timestamp,
     /// Set after a failed rotation: when to try again.
     rotate_after: Option<Timestamp>,
@@ -73,13 +82,15 @@ pub(super) struct ReplicaLog {
 struct Blocked {
     bytes: Vec<u8>,
     cuts: VecDeque<usize>,
+    /// What was left out since, as the policy says.
+    gap: Option<Gap>,
     retrying: bool,
     waiting: Vec<Waker>,
 }
 
 /// Whether records that cannot be written are kept without bound (reading stops, so it is one read's worth).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum WhenBlocked {
+pub(super) enum Backlog {
     /// Keep them all.
     Keep,
     /// Keep up to the bound and count the rest as lost: the pipe is about to be closed.
@@ -89,6 +100,7 @@ pub(super) enum WhenBlocked {
 impl ReplicaLog {
     pub(super) fn new(desk: Rc<Desk>, replica: ReplicaId, policy: CapturePolicy) -> Self {
         let dir = replica_dir(&desk.root, &replica);
+        let counters = super::counters::of(&desk.counters, &replica);
         Self {
             desk,
             replica,
@@ -100,7 +112,10 @@ impl ReplicaLog {
             size_bytes: 0,
             first_at: None,
             last_at: Timestamp::UNIX_EPOCH,
-            open_lines: 0,
+            open: [false; 2],
+            mid_gap: [false; 2],
+            counters,
+            sync_failed: false,
             checked_at: Timestamp::UNIX_EPOCH,
             rotate_after: None,
             blocked: None,
@@ -111,14 +126,27 @@ impl ReplicaLog {
         self.dir.join(CURRENT)
     }
 
+    /// From now on this holds.
+    pub(super) fn set_policy(&mut self, policy: CapturePolicy) {
+        self.policy = CapturePolicy { max_line_bytes: policy.max_line_bytes.max(1), ..policy };
+        // Whoever waited may not have to any more.
+        if !self.holds_back()
+            && let Some(blocked) = &mut self.blocked
+        {
+            for waker in blocked.waiting.drain(..) {
+                waker.wake();
+            }
+        }
+    }
+
     /// Has closed files pruned and compressed as the policy says.
     pub(super) fn tidy(&self) {
-        self.desk.tidy(&self.dir, &self.replica, self.policy);
+        self.desk.tidy(&self.dir, &self.replica, &self.policy);
     }
 
     /// Whether reading has to wait.
-    pub(super) const fn is_blocked(&self) -> bool {
-        self.blocked.is_some()
+    pub(super) fn holds_back(&self) -> bool {
+        self.blocked.is_some() && self.policy.when_blocked == WhenBlocked::Wait
     }
 
     /// Records that could not be written yet.
@@ -157,44 +185,91 @@ impl ReplicaLog {
             } else {
                 self.policy.rotate_bytes
             },
-            open_lines: self.open_lines,
+            open: self.open,
         }
     }
 
-    /// Writes the batch, or keeps it for later.
-    pub(super) fn submit(&mut self, batch: &Batch, when_blocked: WhenBlocked) {
+    /// Writes the batch, or keeps it for later, or leaves it out and counts it.
+    pub(super) fn submit(&mut self, batch: &Batch, backlog: Backlog) {
         if batch.bytes.is_empty() {
             return;
         }
         self.last_at = batch.at();
-        self.open_lines = batch.open_lines();
+        let stream = batch.stream();
+        let (lines, text_bytes) = batch.counts();
+        self.counters.took(stream, lines, text_bytes);
+        let when_blocked = self.policy.when_blocked;
         if let Some(blocked) = &mut self.blocked {
+            // What was on its way when the trouble began is kept: the trouble may be over in a moment.
+            if when_blocked == WhenBlocked::Drop && (blocked.gap.is_some() || !blocked.bytes.is_empty()) {
+                let gap = blocked.gap.get_or_insert(Gap::new(batch.at()));
+                let before = (gap.lines, gap.bytes);
+                gap.count(&batch.bytes, stream, batch.at(), &mut self.mid_gap[stream.index()]);
+                self.counters.dropped(gap.lines - before.0, gap.bytes - before.1);
+                return;
+            }
             let held = blocked.bytes.len();
-            if when_blocked == WhenBlocked::Bound && held + batch.bytes.len() > BACKLOG_BYTES {
-                let (lines, bytes) = count(&batch.bytes);
-                self.desk.notice(Notice::LinesLost { replica: self.replica.clone(), lines, bytes });
+            if backlog == Backlog::Bound && held + batch.bytes.len() > BACKLOG_BYTES {
+                self.counters.dropped(lines, text_bytes);
+                self.desk.notice(Notice::LinesLost {
+                    replica: self.replica.clone(),
+                    lines,
+                    bytes: text_bytes,
+                });
                 return;
             }
             blocked.bytes.extend_from_slice(&batch.bytes);
             blocked.cuts.extend(batch.cuts.iter().map(|cut| cut + held));
+            self.open = batch.open();
             self.size_bytes = batch.size_bytes();
             return;
         }
-        if let Err((written, cuts_done, error)) = self.write(&batch.bytes, &batch.cuts) {
-            let rest = batch.bytes[written..].to_vec();
-            let cuts = batch.cuts[cuts_done..].iter().map(|cut| cut - written).collect();
+        let rest = rest_of_line(&batch.bytes, &mut self.mid_gap[stream.index()]);
+        let bytes = &batch.bytes[rest..];
+        if bytes.is_empty() {
+            return;
+        }
+        self.open = batch.open();
+        let first_cut = batch.cuts.partition_point(|cut| *cut < rest);
+        let shifted: Vec<usize>;
+        let cuts = if rest == 0 {
+            &batch.cuts
+        } else {
+            shifted = batch.cuts[first_cut..].iter().map(|cut| cut - rest).collect();
+            &shifted
+        };
+        if let Err((written, cuts_done, error)) = self.write(bytes, cuts) {
+            let rest = bytes[written..].to_vec();
+            let cuts = cuts[cuts_done..].iter().map(|cut| cut - written).collect();
             self.block(rest, cuts, &error);
             self.size_bytes = batch.size_bytes();
         }
     }
 
-    /// Tries to write what is kept. True when nothing is left.
+    /// Tries to write what is kept, and tells of what was left out. True when nothing is left.
     pub(super) fn retry(&mut self) -> bool {
         let Some(mut blocked) = self.blocked.take() else { return true };
         let size_bytes = self.size_bytes;
-        blocked.cuts.make_contiguous();
-        match self.write(&blocked.bytes, blocked.cuts.as_slices().0) {
+        let mut outcome = {
+            blocked.cuts.make_contiguous();
+            self.write(&blocked.bytes, blocked.cuts.as_slices().0)
+        };
+        if outcome.is_ok()
+            && let Some(gap) = blocked.gap.take()
+        {
+            // From here on it is told by these records, whether or not they can be written now.
+            blocked.bytes = gap.records(&mut self.open, self.last_at);
+            blocked.cuts.clear();
+            self.desk.notice(Notice::LinesDropped {
+                replica: self.replica.clone(),
+                lines: gap.lines,
+                bytes: gap.bytes,
+            });
+            outcome = self.write(&blocked.bytes, &[]);
+        }
+        match outcome {
             Ok(()) => {
+                self.counters.flows();
                 self.desk.notice(Notice::WriteRecovered {
                     replica: self.replica.clone(),
                     path: self.current_path(),
@@ -205,6 +280,8 @@ impl ReplicaLog {
                 true
             }
             Err((written, cuts_done, _)) => {
+                // Whatever took the file's place in the meantime is tried the next time.
+                self.file = None;
                 blocked.bytes.drain(..written);
                 blocked.cuts.drain(..cuts_done);
                 for cut in &mut blocked.cuts {
@@ -224,6 +301,9 @@ impl ReplicaLog {
         }
         if let Some(blocked) = self.blocked.take() {
             let (lines, bytes) = count(&blocked.bytes);
+            self.counters.dropped(lines, bytes);
+            let dropped = blocked.gap.map_or((0, 0), |gap| (gap.lines, gap.bytes));
+            let (lines, bytes) = (lines + dropped.0, bytes + dropped.1);
             if lines > 0 {
                 self.desk.notice(Notice::LinesLost { replica: self.replica.clone(), lines, bytes });
             }
@@ -236,12 +316,17 @@ impl ReplicaLog {
     }
 
     fn block(&mut self, bytes: Vec<u8>, cuts: VecDeque<usize>, error: &io::Error) {
+        self.counters.blocked();
         self.desk.notice(Notice::WriteFailed {
             replica: self.replica.clone(),
             path: self.current_path(),
             error: error.to_string(),
+            when_blocked: self.policy.when_blocked,
         });
-        self.blocked = Some(Box::new(Blocked { bytes, cuts, retrying: false, waiting: Vec::new() }));
+        // Opened again for the next attempt: something else may stand in its place by then.
+        self.file = None;
+        self.blocked =
+            Some(Box::new(Blocked { bytes, cuts, gap: None, retrying: false, waiting: Vec::new() }));
     }
 
     /// Writes records, beginning a new file at each cut. On failure: bytes written, cuts done, why.
@@ -275,9 +360,31 @@ impl ReplicaLog {
                 Err(error) => return Err(error),
             }
         }
+        if self.policy.fsync == Fsync::Line {
+            self.sync();
+        }
+        let Some(file) = &self.file else { return Ok(()) };
         // Asked for rather than counted: a write that failed half-way, or a foreign hand, may have changed it.
         self.size_bytes = file.metadata().map_or(self.size_bytes, |metadata| metadata.len());
         Ok(())
+    }
+
+    /// Has what was written put on the disk. That this fails is said once: the lines are in the file, and writing them again
+    /// would double them.
+    fn sync(&mut self) {
+        let Some(file) = &self.file else { return };
+        match file.sync_data() {
+            Ok(()) => self.sync_failed = false,
+            Err(error) if self.sync_failed => drop(error),
+            Err(error) => {
+                self.sync_failed = true;
+                self.desk.notice(Notice::SyncFailed {
+                    replica: self.replica.clone(),
+                    path: self.current_path(),
+                    error: error.to_string(),
+                });
+            }
+        }
     }
 
     /// Opens the current file if it is not open, and the first time heals what a crash left in it.
@@ -330,6 +437,9 @@ impl ReplicaLog {
 
     /// Closes the current file and gives it its name. When that fails, it stays current and grows.
     fn rotate(&mut self) {
+        if self.policy.fsync != Fsync::Never {
+            self.sync();
+        }
         self.file = None;
         let first_at = self.first_at.unwrap_or(self.last_at);
         match self.rename(first_at) {
@@ -337,6 +447,7 @@ impl ReplicaLog {
                 self.first_at = None;
                 self.size_bytes = 0;
                 self.rotate_after = None;
+                self.counters.rotated();
                 self.tidy();
             }
             Err(error) => {

@@ -20,13 +20,13 @@ impl Splitter {
         for end in memchr::memchr_iter(b'\n', chunk) {
             let text = &chunk[start..end];
             if self.unfinished.is_empty() && text.len() <= max_line_bytes {
-                batch.push(text, &[], false, self.open);
+                batch.push(text, &[], false);
             } else if self.unfinished.len() + text.len() <= max_line_bytes {
-                batch.push(&self.unfinished, text, false, self.open);
+                batch.push(&self.unfinished, text, false);
                 self.unfinished.clear();
             } else {
                 self.extend(text, max_line_bytes, batch);
-                batch.push(&self.unfinished, &[], false, self.open);
+                batch.push(&self.unfinished, &[], false);
                 self.unfinished.clear();
             }
             self.open = false;
@@ -43,7 +43,7 @@ impl Splitter {
     fn extend(&mut self, mut text: &[u8], max_line_bytes: usize, batch: &mut Batch) {
         while self.unfinished.len() + text.len() > max_line_bytes {
             let (part, rest) = text.split_at(max_line_bytes - self.unfinished.len());
-            batch.push(&self.unfinished, part, true, self.open);
+            batch.push(&self.unfinished, part, true);
             self.unfinished.clear();
             self.open = true;
             text = rest;
@@ -54,7 +54,7 @@ impl Splitter {
     /// Records what there is of an unfinished line, as a part: more of it may come.
     pub(super) fn settle(&mut self, batch: &mut Batch) {
         if !self.unfinished.is_empty() {
-            batch.push(&self.unfinished, &[], true, self.open);
+            batch.push(&self.unfinished, &[], true);
             self.open = true;
             self.unfinished = Vec::new();
         }
@@ -63,7 +63,7 @@ impl Splitter {
     /// Ends an unfinished line: nothing more comes. A line recorded in parts so far gets an empty end.
     pub(super) fn finish(&mut self, batch: &mut Batch) {
         if !self.unfinished.is_empty() || self.open {
-            batch.push(&self.unfinished, &[], false, self.open);
+            batch.push(&self.unfinished, &[], false);
             self.open = false;
             self.unfinished = Vec::new();
         }
@@ -99,7 +99,7 @@ mod tests {
             stream: Stream::Stdout,
             size_bytes: 0,
             rotate_bytes: u64::MAX,
-            open_lines: 0,
+            open: [false; 2],
         });
         for piece in pieces {
             let mut rest = *piece;
@@ -108,7 +108,7 @@ mod tests {
             }
         }
         splitter.finish(&mut batch);
-        assert_eq!(batch.open_lines(), 0);
+        assert_eq!(batch.open(), [false; 2]);
         let mut lines: Vec<_> = batch.bytes.split(|byte| *byte == b'\n').collect();
         lines.pop();
         lines
@@ -151,7 +151,7 @@ mod tests {
         splitter.finish(&mut batch);
         let texts: Vec<_> = batch.bytes.split(|byte| *byte == b'\n').map(<[u8]>::len).collect();
         assert_eq!(texts, [44, 45, 40, 0]);
-        assert_eq!(batch.open_lines(), 0);
+        assert_eq!(batch.open(), [false; 2]);
     }
 
     proptest! {

@@ -69,7 +69,7 @@ impl Tidier {
     }
 
     /// Prunes and compresses a folder's closed files.
-    pub(super) fn tidy(&self, dir: &Path, replica: &ReplicaId, policy: CapturePolicy) {
+    pub(super) fn tidy(&self, dir: &Path, replica: &ReplicaId, policy: &CapturePolicy) {
         let folder = Folder {
             replica: replica.clone(),
             keep: usize::try_from(policy.keep).unwrap_or(usize::MAX),

@@ -3,7 +3,9 @@
 mod capture;
 mod corpus;
 mod crash;
+mod dropping;
 mod follow;
+mod masked;
 mod properties;
 mod support;
 mod trouble;

@@ -5,15 +5,24 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mainstay_logs::read::{Query, read};
-use mainstay_logs::{Capture, CaptureOptions, CapturePolicy, LogLine, Notice, Stream, Tap};
+use mainstay_logs::{
+    Capture, CaptureOptions, CapturePolicy, Fsync, LogLine, Notice, Stream, Tap, WhenBlocked,
+};
 use mainstay_types::{ReplicaId, ServiceName, SpawnId};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
 /// Longest wait for anything: far more than needed, so that a busy machine fails no test.
 const LIMIT: Duration = Duration::from_secs(30);
 
-pub(crate) const POLICY: CapturePolicy =
-    CapturePolicy { rotate_bytes: 1 << 20, keep: 100_000, compress: true, max_line_bytes: 64 * 1024 };
+pub(crate) const POLICY: CapturePolicy = CapturePolicy {
+    rotate_bytes: 1 << 20,
+    keep: 100_000,
+    compress: true,
+    max_line_bytes: 64 * 1024,
+    when_blocked: WhenBlocked::Wait,
+    fsync: Fsync::Never,
+    masks: None,
+};
 
 pub(crate) struct Logs {
     folder: tempfile::TempDir,

@@ -24,7 +24,7 @@ fn the_program_waits_until_the_file_can_be_written() {
         let mut other = attach(&capture, &replica("other", 0), 2, POLICY, 1000);
         output.out("first\n").await;
         wait_for("the failure to be said", || match logs.notices().first() {
-            Some(Notice::WriteFailed { replica, path, error }) => {
+            Some(Notice::WriteFailed { replica, path, error, .. }) => {
                 assert_eq!(*replica, web());
                 assert!(path.ends_with("web/current.log") && !error.is_empty());
                 Ok(())
@@ -98,6 +98,8 @@ fn what_is_lost_is_counted() {
                 Notice::LinesLost { lines, bytes, .. } => Some((lines, bytes)),
                 Notice::WriteFailed { .. }
                 | Notice::WriteRecovered { .. }
+                | Notice::LinesDropped { .. }
+                | Notice::SyncFailed { .. }
                 | Notice::RotationFailed { .. }
                 | Notice::CompressionFailed { .. }
                 | Notice::PipeFailed { .. } => None,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_config::{
-    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Lose, Need, Probe,
+    Backoff, Check, Condition, Fsync, Gate, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, Lose, Need, Probe,
     ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
+    WhenBlocked,
 };
 use mainstay_os::fake::Random;
 use mainstay_types::{CommandLine, HostPort, ProbeAction, ProbeKind, ServiceName, StackName, StopSignal};
@@ -64,6 +65,9 @@ fn service(random: &mut Random, name: ServiceName, before: &[Service]) -> Servic
         log: LogPolicy {
             rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
             max_line_bytes: 1 << 16,
+            when_blocked: WhenBlocked::Wait,
+            fsync: Fsync::Never,
+            redact: Vec::new(),
         },
         limits: Limits::default(),
         reload: match random.below(4) {
