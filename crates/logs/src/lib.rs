@@ -1,7 +1,7 @@
 //! Captures, rotates, compresses, keeps and reads back the output of services.
 //!
 //! Role: everything between a service's pipes and its log files. `capture` owns the one thread that reads all pipes
-//! and writes the files; `read` and `parse_when` work on the files alone, with or without a running host.
+//! and writes the files; `line_file` is for what the host writes about itself; `read` and `parse_when` work on the files alone, with or without a running host.
 //! May use: `types`. May be used by: `host`, `mainstay`.
 //!
 //! Files, below the folder given to [`Capture::start`] (one folder a replica, named as [`mainstay_types::ReplicaId`]
@@ -35,11 +35,14 @@ mod store;
 
 mod capture;
 
+mod line_file;
+
 pub mod read;
 
 mod when;
 
 pub use capture::{Capture, CaptureError, CaptureOptions, CapturePolicy, Line, Lines, Notice, Tap};
+pub use line_file::LineFile;
 pub use when::{WhenError, parse_when};
 
 use mainstay_types::{ReplicaId, Timestamp};
