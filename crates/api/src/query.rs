@@ -6,8 +6,8 @@ use mainstay_types::{Timestamp, parse_duration};
 
 use crate::problem::nearest;
 use crate::route::{
-    AFTER_ID, DRY_RUN, EVENT_SERVICE, FOLLOW, GREP, LAST, LIMIT, LOG_SERVICE, Parameter, ParameterKind,
-    Route, SINCE, STREAM, TIMEOUT, UNTIL, WAIT,
+    AFTER_ID, DRY_RUN, EVENT_SERVICE, FOLLOW, GREP, LAST, LEVEL, LIMIT, LOG_SERVICE, Parameter,
+    ParameterKind, Route, SINCE, STREAM, TIMEOUT, UNTIL, WAIT,
 };
 use crate::{CommandOptions, EventsQuery, LogsQuery, Problem, ProblemKind, ReloadOptions};
 
@@ -99,6 +99,11 @@ impl Pairs {
         })
     }
 
+    pub(crate) fn level(&self) -> Result<String, Problem> {
+        let level = self.text(&LEVEL).map(str::to_owned);
+        level.ok_or_else(|| bad("level is missing: say which, as in level=debug".to_owned()))
+    }
+
     pub(crate) fn logs(&self) -> Result<LogsQuery, Problem> {
         let stream = self
             .text(&STREAM)
@@ -167,6 +172,11 @@ impl Target {
         self.add_some(&LAST, query.last);
         self.add_some(&GREP, query.grep.as_deref());
         self.add_some(&STREAM, query.stream);
+        self
+    }
+
+    pub(crate) fn level(mut self, level: &str) -> Self {
+        self.add(&LEVEL, level);
         self
     }
 
@@ -279,6 +289,7 @@ mod tests {
             (Route::Logs, "/?since=10m", "since is a time such as 2026-11-22T15:20:01Z, not \"10m\""),
             (Route::Logs, "/?stream=out", "stream is stdout or stderr, not \"out\""),
             (Route::Logs, "/?follow=1", "follow is true or false, not \"1\""),
+            (Route::SetLogLevel, "/", "level is missing: say which, as in level=debug"),
             (Route::Status, "/?x=1", "/v1/status takes no query parameter \"x\""),
         ] {
             let answer = Pairs::read(&target.parse().unwrap(), route).and_then(|pairs| match route {
@@ -286,7 +297,13 @@ mod tests {
                 Route::Logs => pairs.logs().and(pairs.follow()).map(drop),
                 Route::Command(_) => pairs.command().map(drop),
                 Route::Reload => pairs.reload().map(drop),
-                Route::Status | Route::Metrics | Route::Healthz | Route::Readyz | Route::OpenApi => Ok(()),
+                Route::SetLogLevel => pairs.level().map(drop),
+                Route::Status
+                | Route::LogLevel
+                | Route::Metrics
+                | Route::Healthz
+                | Route::Readyz
+                | Route::OpenApi => Ok(()),
             });
             let problem = answer.unwrap_err();
             assert_eq!((problem.status, problem.to_string().as_str()), (400, words), "{target}");

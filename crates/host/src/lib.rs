@@ -16,6 +16,8 @@
 //! | one task a command's output, one its time limit | keeps the end of it; tells that time is up | its pipes; the clock | with the command |
 //! | `events` (thread) | writes and reads SQLite | a queue of at most `MAX_QUEUED` | told to close |
 //! | `logs` (thread) | captures output; `log` probes look at each line there | pipes, a channel from the loop | told to close |
+//! | panics (task) | records an incident for each panic of the process; tells the loop when capture has died | the hook | with the runtime |
+//! | `host-log` (thread) | writes the host's own log | a queue of at most `MAX_QUEUED`, what is beyond is counted | told to end |
 //! | blocking calls (threads of the runtime, at most 4) | read the stack's file, logs and `/proc` for the API; look names up and prove passwords for checks | a request | with the answer |
 //!
 //! What the host is made of:
@@ -31,6 +33,8 @@
 //! | `said` | who listens to which start by sd_notify and readiness descriptors, and who is believed |
 //! | `log_watch` | which lines of output somebody waits for |
 //! | `runner` | commands of probes, hooks, stops and reloads |
+//! | `own_log` | the host's own log: levels, queue, writer |
+//! | `panics` | what becomes of a panic |
 //! | `reload`, `plan` | a changed file: read, validated, compared; the difference in words |
 //! | `shared_stack` | the stack that counts now, for those who answer without asking the loop |
 //! | `waiters` | who waits for the outcome of a command |
@@ -45,6 +49,8 @@ mod load;
 mod log_watch;
 mod message;
 mod notice;
+mod own_log;
+mod panics;
 mod paths;
 mod perform;
 mod plan;
@@ -65,6 +71,8 @@ pub use host::{Host, HostOptions, HostOutcome};
 pub use last_lines::LAST_LINES;
 pub use launch_spec::PrepareError;
 pub use load::{LoadError, load, stack_name};
+pub use own_log::{LEVELS, LogControl, LogFilter, LogFilterError, OwnLog, OwnLogOptions, log_start_failure};
+pub use panics::{guard, report_panics};
 pub use paths::{Paths, RUNTIME_DIR_VARIABLE, STATE_DIR_VARIABLE};
 pub use preflight::{Warning, preflight, warnings};
 pub use publish::Observer;

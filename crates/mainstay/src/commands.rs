@@ -6,6 +6,7 @@ pub(crate) mod control;
 pub(crate) mod events;
 pub(crate) mod generate;
 pub(crate) mod init;
+pub(crate) mod log_level;
 pub(crate) mod logs;
 pub(crate) mod reload;
 pub(crate) mod run;

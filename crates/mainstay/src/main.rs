@@ -19,7 +19,7 @@ use mainstay_types::ExitCode;
 
 use crate::cli::{Cli, Color, Command, Control, Later, Reload};
 use crate::commands::logs::Asked;
-use crate::commands::{around, check, control, events, generate, init, logs, reload, run, status};
+use crate::commands::{around, check, control, events, generate, init, log_level, logs, reload, run, status};
 use crate::failure::Failure;
 use crate::terminal::{BAD, paint};
 
@@ -75,6 +75,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         }
         Command::Logs {
             services,
+            host,
             follow,
             lines,
             since,
@@ -87,6 +88,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         } => {
             let asked = Asked {
                 services,
+                host: *host,
                 follow: *follow,
                 lines: *lines,
                 since: since.as_deref(),
@@ -98,6 +100,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             logs::logs(global, &asked)
         }
         Command::Events { services, follow, lines } => events::events(global, services, *follow, *lines),
+        Command::LogLevel { level } => log_level::log_level(global, level.as_deref()),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { dir } => generate::man(dir, global.quiet),
         Command::InternalDemo { role } => demo::play(role),

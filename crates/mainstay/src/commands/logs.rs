@@ -24,6 +24,8 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
 /// What the command line asks for.
 pub(crate) struct Asked<'a> {
     pub(crate) services: &'a [String],
+    /// The host's own log instead of theirs.
+    pub(crate) host: bool,
     pub(crate) follow: bool,
     pub(crate) lines: Option<usize>,
     pub(crate) since: Option<&'a str>,
@@ -42,7 +44,7 @@ pub(crate) fn logs(global: &Global, asked: &Asked<'_>) -> Result<(), Failure> {
         ));
     }
     let addressed = addressed(global)?;
-    let dir = addressed.paths.logs_dir();
+    let dir = if asked.host { addressed.paths.own_log_dir() } else { addressed.paths.logs_dir() };
     let known = read::services(&dir).map_err(|error| Failure::new(ExitCode::Failed, chain(&error)))?;
     for name in asked.services {
         if !known.iter().any(|service| service.as_str() == name) {
@@ -55,6 +57,10 @@ pub(crate) fn logs(global: &Global, asked: &Asked<'_>) -> Result<(), Failure> {
             let message = format!("there is no log of {name:?} in {}: {have}", dir.display());
             return Err(Failure::new(ExitCode::NotFound, message));
         }
+    }
+    if asked.host && known.is_empty() {
+        let message = format!("there is no log of a host of the stack {}: none has run here", addressed.name);
+        return Err(Failure::new(ExitCode::NotFound, message));
     }
     let query = query(asked, &known)?;
     let styles: BTreeMap<String, Style> =

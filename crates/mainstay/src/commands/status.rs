@@ -59,7 +59,7 @@ fn page(global: &Global, status: &Status) -> String {
         serde_json::to_string(status).unwrap_or_default() + "\n"
     } else {
         let now = Timestamp::now();
-        table(status, now) + &last_lines(status, global.verbose)
+        table(status, now) + &last_lines(status, global.verbose > 0)
     }
 }
 

@@ -10,5 +10,6 @@ mod fixture;
 mod listen;
 mod misbehaving;
 mod output;
+mod own_log;
 mod readiness;
 mod running;
