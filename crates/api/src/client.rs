@@ -28,7 +28,7 @@ pub use follow::Followed;
 use crate::query::Target;
 use crate::route::Route;
 use crate::{
-    CommandOptions, CommandReply, Event, EventsQuery, LogEntry, LogsQuery, Problem, ReloadOptions,
+    CommandOptions, CommandReply, Event, EventsQuery, LogEntry, LogLevel, LogsQuery, Problem, ReloadOptions,
     ReloadReply, Status, Verb,
 };
 
@@ -160,6 +160,17 @@ impl Client {
     /// The lines the query asks for, then those that are written; without `since` and `last`, only the latter.
     pub async fn follow_logs(&self, query: &LogsQuery) -> Result<Followed<LogEntry>, ClientError> {
         self.follow(Route::Logs, Target::new(Route::Logs).logs(query).follow()).await
+    }
+
+    /// What the host's own log tells.
+    pub async fn log_level(&self) -> Result<LogLevel, ClientError> {
+        self.json(Route::LogLevel, Target::new(Route::LogLevel), Some(ANSWER_TIMEOUT)).await
+    }
+
+    /// Changes what the host's own log tells, from now on.
+    pub async fn set_log_level(&self, level: &str) -> Result<LogLevel, ClientError> {
+        let target = Target::new(Route::SetLogLevel).level(level);
+        self.json(Route::SetLogLevel, target, Some(ANSWER_TIMEOUT)).await
     }
 
     /// Whether the host works.

@@ -27,6 +27,6 @@ pub use router::router;
 pub use server::{MAX_CONNECTIONS, Notice, serve, serve_with_notices};
 pub use shapes::{
     CommandOutcome, CommandReply, Event, EventKind, ExitInfo, FileStatus, HostStatus, LastExit, LimitStatus,
-    ListenStatus, LogEntry, OutputStream, Plan, PlanAction, PlanKey, PlanService, ReloadReply, ReplicaStatus,
-    ServiceKind, ServiceStatus, Status,
+    ListenStatus, LogEntry, LogLevel, OutputStream, Plan, PlanAction, PlanKey, PlanService, ReloadReply,
+    ReplicaStatus, ServiceKind, ServiceStatus, Status,
 };

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::problem::PROBLEM_JSON;
-use crate::route::{Method, Parameter, ParameterKind, Route};
-use crate::{CommandReply, Event, LogEntry, Problem, ReloadReply, Status};
+use crate::route::{Method, OWN_LEVEL, Parameter, ParameterKind, Route};
+use crate::{CommandReply, Event, LogEntry, LogLevel, Problem, ReloadReply, Status};
 
 /// The OpenAPI 3.1 document of the API.
 #[must_use]
@@ -60,6 +60,9 @@ fn operation(route: Route) -> Value {
         Route::Logs => {
             add(&mut responses, "200", "the lines; or each as it is written", list_or_stream::<LogEntry>());
         }
+        Route::LogLevel | Route::SetLogLevel => {
+            add(&mut responses, "200", "the level now", json_of::<LogLevel>());
+        }
         Route::Metrics => add(&mut responses, "200", "the metrics", text()),
         Route::Healthz | Route::Readyz => add(&mut responses, "200", "yes", text()),
         Route::OpenApi => {
@@ -88,6 +91,8 @@ fn operation_id(route: Route) -> &'static str {
         Route::Reload => "reload-file",
         Route::Events => "events",
         Route::Logs => "logs",
+        Route::LogLevel => "log-level",
+        Route::SetLogLevel => "set-log-level",
         Route::Metrics => "metrics",
         Route::Healthz => "healthz",
         Route::Readyz => "readyz",
@@ -105,7 +110,9 @@ fn parameter(parameter: &Parameter) -> Value {
         ParameterKind::Duration => json!({ "type": "string", "examples": ["10s", "2m", "500ms"] }),
         ParameterKind::Word(words) => json!({ "type": "string", "enum": words }),
     };
-    json!({ "name": parameter.name, "in": "query", "required": false, "description": parameter.doc, "schema": schema })
+    // The one without which there is nothing to be done.
+    let required = *parameter == OWN_LEVEL;
+    json!({ "name": parameter.name, "in": "query", "required": required, "description": parameter.doc, "schema": schema })
 }
 
 fn add(responses: &mut Map<String, Value>, status: &str, description: &str, content: Value) {
@@ -147,6 +154,7 @@ fn schemas() -> Map<String, Value> {
     collect::<ReloadReply>(&mut found);
     collect::<Event>(&mut found);
     collect::<LogEntry>(&mut found);
+    collect::<LogLevel>(&mut found);
     collect::<Problem>(&mut found);
     // A schema is plain data; it always becomes JSON. One that did not would fail the test of this file.
     found.into_iter().map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default())).collect()

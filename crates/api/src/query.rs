@@ -6,8 +6,8 @@ use mainstay_types::{Timestamp, parse_duration};
 
 use crate::problem::nearest;
 use crate::route::{
-    AFTER_ID, DRY_RUN, EVENT_SERVICE, FOLLOW, GREP, IGNORE_CASE, LAST, LEVEL, LIMIT, LOG_SERVICE, Parameter,
-    ParameterKind, Route, SINCE, STREAM, TIMEOUT, UNTIL, WAIT,
+    AFTER_ID, DRY_RUN, EVENT_SERVICE, FOLLOW, GREP, IGNORE_CASE, LAST, LEVEL, LIMIT, LOG_SERVICE, OWN_LEVEL,
+    Parameter, ParameterKind, Route, SINCE, STREAM, TIMEOUT, UNTIL, WAIT,
 };
 use crate::{CommandOptions, EventsQuery, LogsQuery, Problem, ProblemKind, ReloadOptions};
 
@@ -99,6 +99,11 @@ impl Pairs {
         })
     }
 
+    pub(crate) fn level(&self) -> Result<String, Problem> {
+        let level = self.text(&OWN_LEVEL).map(str::to_owned);
+        level.ok_or_else(|| bad("level is missing: say which, as in level=debug".to_owned()))
+    }
+
     pub(crate) fn logs(&self) -> Result<LogsQuery, Problem> {
         let stream = self
             .text(&STREAM)
@@ -179,6 +184,11 @@ impl Target {
         }
         self.add_some(&LEVEL, query.level);
         self.add_some(&STREAM, query.stream);
+        self
+    }
+
+    pub(crate) fn level(mut self, level: &str) -> Self {
+        self.add(&OWN_LEVEL, level);
         self
     }
 
@@ -299,6 +309,7 @@ mod tests {
             ),
             (Route::Logs, "/?ignore_case=true", "ignore_case has a meaning only together with grep"),
             (Route::Logs, "/?follow=1", "follow is true or false, not \"1\""),
+            (Route::SetLogLevel, "/", "level is missing: say which, as in level=debug"),
             (Route::Status, "/?x=1", "/v1/status takes no query parameter \"x\""),
         ] {
             let answer = Pairs::read(&target.parse().unwrap(), route).and_then(|pairs| match route {
@@ -306,7 +317,13 @@ mod tests {
                 Route::Logs => pairs.logs().and(pairs.follow()).map(drop),
                 Route::Command(_) => pairs.command().map(drop),
                 Route::Reload => pairs.reload().map(drop),
-                Route::Status | Route::Metrics | Route::Healthz | Route::Readyz | Route::OpenApi => Ok(()),
+                Route::SetLogLevel => pairs.level().map(drop),
+                Route::Status
+                | Route::LogLevel
+                | Route::Metrics
+                | Route::Healthz
+                | Route::Readyz
+                | Route::OpenApi => Ok(()),
             });
             let problem = answer.unwrap_err();
             assert_eq!((problem.status, problem.to_string().as_str()), (400, words), "{target}");

@@ -10,6 +10,8 @@ pub(crate) enum Route {
     Reload,
     Events,
     Logs,
+    LogLevel,
+    SetLogLevel,
     Metrics,
     Healthz,
     Readyz,
@@ -126,9 +128,15 @@ pub(crate) const STREAM: Parameter = Parameter {
     doc: "only of this stream",
 };
 
+pub(crate) const OWN_LEVEL: Parameter = Parameter {
+    name: "level",
+    kind: ParameterKind::Text,
+    doc: "off, error, warn, info, debug or trace; or by part of the host: warn,mainstay_host=debug",
+};
+
 impl Route {
     /// All routes.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Status,
         Self::Command(Verb::Start),
         Self::Command(Verb::Stop),
@@ -137,6 +145,8 @@ impl Route {
         Self::Reload,
         Self::Events,
         Self::Logs,
+        Self::LogLevel,
+        Self::SetLogLevel,
         Self::Metrics,
         Self::Healthz,
         Self::Readyz,
@@ -154,6 +164,7 @@ impl Route {
             Self::Reload => "/v1/reload",
             Self::Events => "/v1/events",
             Self::Logs => "/v1/logs",
+            Self::LogLevel | Self::SetLogLevel => "/v1/log-level",
             Self::Metrics => "/metrics",
             Self::Healthz => "/healthz",
             Self::Readyz => "/readyz",
@@ -163,10 +174,11 @@ impl Route {
 
     pub(crate) const fn method(self) -> Method {
         match self {
-            Self::Command(_) | Self::Reload => Method::Post,
+            Self::Command(_) | Self::Reload | Self::SetLogLevel => Method::Post,
             Self::Status
             | Self::Events
             | Self::Logs
+            | Self::LogLevel
             | Self::Metrics
             | Self::Healthz
             | Self::Readyz
@@ -185,6 +197,8 @@ impl Route {
             Self::Reload => "Read the file again, and start, stop and restart what changed",
             Self::Events => "The stack's timeline, oldest first",
             Self::Logs => "What the services wrote, merged by time, oldest first",
+            Self::LogLevel => "What the host's own log tells",
+            Self::SetLogLevel => "Change what the host's own log tells, from now on",
             Self::Metrics => "Metrics in the Prometheus text format",
             Self::Healthz => "Whether the host works",
             Self::Readyz => "Whether the stack is up: every service with autostart is ready or completed",
@@ -199,7 +213,10 @@ impl Route {
             Self::Reload => &[DRY_RUN, WAIT, TIMEOUT],
             Self::Events => &[AFTER_ID, LIMIT, EVENT_SERVICE, FOLLOW],
             Self::Logs => &[LOG_SERVICE, SINCE, UNTIL, LAST, GREP, IGNORE_CASE, LEVEL, STREAM, FOLLOW],
-            Self::Status | Self::Metrics | Self::Healthz | Self::Readyz | Self::OpenApi => &[],
+            Self::SetLogLevel => &[OWN_LEVEL],
+            Self::Status | Self::LogLevel | Self::Metrics | Self::Healthz | Self::Readyz | Self::OpenApi => {
+                &[]
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ fn handler<C: ControlPlane>(route: Route) -> MethodRouter<C> {
         Route::Reload => post(reload::<C>),
         Route::Events => get(events::<C>),
         Route::Logs => get(logs::<C>),
+        Route::LogLevel => get(log_level::<C>),
+        Route::SetLogLevel => post(set_log_level::<C>),
         Route::Metrics => get(metrics::<C>),
         Route::Healthz => get(healthz::<C>),
         Route::Readyz => get(readyz::<C>),
@@ -124,6 +126,16 @@ async fn logs<C: ControlPlane>(
     }
     let stream = control.follow_logs(query).await?;
     Ok(follow::respond(stream, closing, |_: &LogEntry, frame| frame.event("line")))
+}
+
+async fn log_level<C: ControlPlane>(State(control): State<C>, uri: Uri) -> Result<Response, Problem> {
+    Pairs::read(&uri, Route::LogLevel)?;
+    Ok(Json(control.log_level().await?).into_response())
+}
+
+async fn set_log_level<C: ControlPlane>(State(control): State<C>, uri: Uri) -> Result<Response, Problem> {
+    let level = Pairs::read(&uri, Route::SetLogLevel)?.level()?;
+    Ok(Json(control.set_log_level(level).await?).into_response())
 }
 
 async fn metrics<C: ControlPlane>(State(control): State<C>, uri: Uri) -> Result<Response, Problem> {

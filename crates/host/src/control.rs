@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use mainstay_api::{
-    CommandOptions, CommandReply, ControlPlane, Event, EventStream, EventsQuery, LogEntry, LogStream,
-    LogsQuery, OutputStream, Problem, ProblemKind, ReloadOptions, ReloadReply, Status, Verb,
+    CommandOptions, CommandReply, ControlPlane, Event, EventKind, EventStream, EventsQuery, LogEntry,
+    LogLevel, LogStream, LogsQuery, OutputStream, Problem, ProblemKind, ReloadOptions, ReloadReply, Status,
+    Verb,
 };
 use mainstay_logs::read::{FOLLOW_PACE, Follower, Query, ReadError, Selection, Watch};
 use mainstay_logs::{Capture, LogLine, Stream, facts};
@@ -20,6 +21,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::event_store::{EventFilter, EventStore};
 use crate::message::Message;
+use crate::own_log::LogControl;
 use crate::publish::Publisher;
 use crate::reload::StackFile;
 use crate::shared_stack::SharedStack;
@@ -48,6 +50,12 @@ pub struct StopBlocker {
     pub killed: bool,
 }
 
+/// What the process of the host was started with.
+pub(crate) struct Started {
+    pub(crate) unit: Option<String>,
+    pub(crate) log: Option<LogControl>,
+}
+
 /// The way to ask a running host for something. Cheap to clone.
 #[derive(Clone)]
 pub struct HostHandle {
@@ -63,6 +71,7 @@ struct Inner {
     capture: Capture,
     logs_dir: PathBuf,
     unit: Option<String>,
+    log: Option<LogControl>,
     started_at: Timestamp,
     /// Held from reading the file until the loop has what was read: of two who ask, the later one's file counts last.
     reading: tokio::sync::Mutex<()>,
@@ -80,7 +89,7 @@ impl HostHandle {
         file: Arc<StackFile>,
         capture: Capture,
         logs_dir: PathBuf,
-        unit: Option<String>,
+        Started { unit, log }: Started,
     ) -> Self {
         let inner = Inner {
             messages,
@@ -91,6 +100,7 @@ impl HostHandle {
             capture,
             logs_dir,
             unit,
+            log,
             started_at: Timestamp::now(),
             reading: tokio::sync::Mutex::default(),
             cpu_before: Mutex::default(),
@@ -136,6 +146,15 @@ impl HostHandle {
         let (reply, answer) = oneshot::channel();
         self.inner.messages.send(message(reply)).map_err(|_| Self::ending())?;
         answer.await.map_err(|_| Self::ending())
+    }
+
+    fn own_log(&self) -> Result<&LogControl, Problem> {
+        self.inner.log.as_ref().ok_or_else(|| {
+            Problem::new(
+                ProblemKind::Conflict,
+                "this host writes no log of its own: it runs inside another program",
+            )
+        })
     }
 
     fn check_service(&self, name: &str) -> Result<(), Problem> {
@@ -347,6 +366,23 @@ impl ControlPlane for HostHandle {
         let lines: BoxStream<'static, Vec<LogEntry>> =
             stream::unfold(following, |following| async move { following.next().await }).boxed();
         Ok(stream::iter(backlog).chain(lines.flat_map(stream::iter)).boxed())
+    }
+
+    async fn log_level(&self) -> Result<LogLevel, Problem> {
+        Ok(LogLevel { level: self.own_log()?.level(), before: None })
+    }
+
+    async fn set_log_level(&self, level: String) -> Result<LogLevel, Problem> {
+        let log = self.own_log()?;
+        let before =
+            log.set(&level).map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))?;
+        let level = log.level();
+        self.inner.publisher.event(Event {
+            command: Some("log-level".to_owned()),
+            reason: Some(format!("the level of the host's own log is {level}; it was {before}")),
+            ..Event::new(EventKind::Command, Timestamp::now())
+        });
+        Ok(LogLevel { level, before: Some(before) })
     }
 
     async fn healthy(&self) -> bool {

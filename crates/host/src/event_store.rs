@@ -108,7 +108,13 @@ impl EventStore {
         let (jobs, inbox) = mpsc::channel();
         let queued = Arc::new(AtomicUsize::new(0));
         let lost = Arc::new(AtomicUsize::new(0));
-        let writer = Writer { connection, queued: Arc::clone(&queued), since_prune: 0, waiting: Vec::new() };
+        let writer = Writer {
+            connection,
+            queued: Arc::clone(&queued),
+            lost: Arc::clone(&lost),
+            since_prune: 0,
+            waiting: Vec::new(),
+        };
         std::thread::Builder::new()
             .name("events".into())
             .stack_size(512 * 1024)
@@ -250,6 +256,7 @@ fn rows_to_events(
 struct Writer {
     connection: Connection,
     queued: Arc<AtomicUsize>,
+    lost: Arc<AtomicUsize>,
     since_prune: usize,
     waiting: Vec<Event>,
 }
@@ -282,7 +289,13 @@ impl Writer {
                     other @ (Job::Read(..) | Job::Close(_)) => after = Some(other),
                 }
             }
-            self.write();
+            // A panic costs the batch, which is counted; the record goes on. The hook reports it.
+            if crate::panics::guard(|| self.write()).is_err() {
+                let count = self.waiting.len();
+                self.waiting.clear();
+                self.queued.fetch_sub(count, Ordering::Relaxed);
+                self.lost.fetch_add(count, Ordering::Relaxed);
+            }
             match after {
                 Some(Job::Read(filter, reply)) => {
                     // Whoever asked may have gone.

@@ -19,13 +19,14 @@ use mainstay_probes::ExecAnswer;
 use mainstay_types::{Notification, Phase, ReplicaId, ServiceName, SpawnId, State};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control::{HostHandle, Server, StopBlocker};
+use crate::control::{HostHandle, Server, Started, StopBlocker};
 use crate::error::HostError;
 use crate::event_store::EventStore;
 use crate::launch_spec::Surroundings;
 use crate::log_watch::LogWatch;
 use crate::manager::{Manager, ReadyWhen};
 use crate::message::Message;
+use crate::own_log::LogControl;
 use crate::paths::Paths;
 use crate::publish::{Observer, Publisher};
 use crate::reload::{Loader, StackFile};
@@ -69,6 +70,8 @@ pub struct HostOptions {
     pub loader: Option<Loader>,
     /// Seed of back-off jitter.
     pub seed: u64,
+    /// The host's own log, when this process writes one.
+    pub log: Option<LogControl>,
 }
 
 /// How the host ended.
@@ -78,6 +81,8 @@ pub struct HostOutcome {
     pub failed: Vec<(ServiceName, String)>,
     /// Whether somebody asked the stack to stop.
     pub stopped: bool,
+    /// Why the host could not go on, when that is why it ended.
+    pub broken: Option<String>,
 }
 
 /// A host that has taken its stack, and not started it yet.
@@ -108,6 +113,7 @@ pub struct Host {
     only: Vec<ServiceName>,
     end_when_settled: bool,
     stop_requested: bool,
+    broken: Option<String>,
     _lock: FileLock,
 }
 
@@ -129,6 +135,7 @@ impl Host {
             tap,
             loader,
             seed,
+            log,
         } = options;
         crate::error::create_dir(&paths.state_dir)?;
         let lock = mainstay_os::lock_file(&paths.lock_path())
@@ -147,6 +154,7 @@ impl Host {
         let leftovers =
             mainstay_os::end_leftovers_of_earlier_host(&process_options).map_err(HostError::Leftovers)?;
         let processes = Processes::start(process_options).map_err(HostError::Processes)?;
+        let panics = crate::panics::of_earlier_hosts(&paths);
         let (store, newest, put_aside) = EventStore::open(&paths.events_path()).map_err(HostError::Events)?;
 
         let (sender, messages) = mpsc::unbounded_channel();
@@ -180,6 +188,11 @@ impl Host {
             );
             publisher.notice(None, text);
         }
+        for words in panics {
+            publisher.incident(words);
+        }
+        let reports = crate::panics::listen();
+        tokio::spawn(crate::panics::record(reports, publisher.clone(), capture.clone(), sender.clone()));
         for leftover in leftovers {
             publisher.notice(
                 None,
@@ -197,7 +210,7 @@ impl Host {
             Arc::clone(&file),
             capture.clone(),
             paths.logs_dir(),
-            unit,
+            Started { unit, log },
         );
         let server = Server::start(listener, handle.clone());
         let (said, sayings) = Said::new();
@@ -226,6 +239,7 @@ impl Host {
             only,
             end_when_settled,
             stop_requested: false,
+            broken: None,
             _lock: lock,
         })
     }
@@ -239,6 +253,7 @@ impl Host {
     /// Starts the stack and runs it until it is told to stop, or has nothing left to do. Everything has ended and been
     /// written down when this returns.
     pub async fn run(mut self) -> HostOutcome {
+        crate::own_log::tell_start(self.machine.stack());
         let first = if self.only.is_empty() {
             vec![Command::StartStack]
         } else {
@@ -500,6 +515,11 @@ impl Host {
                     }
                 }
             }
+            Message::Broken(reason) => {
+                tracing::error!(reason, "the host cannot go on and stops everything");
+                self.broken.get_or_insert(reason);
+                self.tell(Event::Command(Command::StopStack));
+            }
             Message::RunTimedOut(spawn) => {
                 if self.runs.timed_out(spawn) {
                     self.processes.kill(spawn);
@@ -559,8 +579,18 @@ impl Host {
         self.end_commands().await;
         self.processes.shutdown().await;
         self.tell_notices();
-        let Self { capture, store, publisher, publishing, server, stop_requested, messages, waiters, .. } =
-            self;
+        let Self {
+            capture,
+            store,
+            publisher,
+            publishing,
+            server,
+            stop_requested,
+            broken,
+            messages,
+            waiters,
+            ..
+        } = self;
         // Whoever still asks is told that the host is ending.
         drop((messages, waiters));
         publisher.close();
@@ -569,7 +599,8 @@ impl Host {
         server.end(SERVER_LIMIT).await;
         capture.close().await;
         store.close(CLOSE_LIMIT);
-        HostOutcome { failed, stopped: stop_requested }
+        tracing::info!(stopped = stop_requested, "host ended");
+        HostOutcome { failed, stopped: stop_requested, broken }
     }
 }
 

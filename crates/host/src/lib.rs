@@ -17,6 +17,8 @@
 //! | `events` (thread) | writes and reads SQLite | a queue of at most `MAX_QUEUED` | told to close |
 //! | `system-log` (thread, Windows) | writes the notable events into the Event Log | a queue of at most `QUEUED` | with the publisher |
 //! | `logs` (thread) | captures output; `log` probes look at each line there | pipes, a channel from the loop | told to close |
+//! | panics (task) | records an incident for each panic of the process; tells the loop when capture has died | the hook | with the runtime |
+//! | `host-log` (thread) | writes the host's own log | a queue of at most `MAX_QUEUED`, what is beyond is counted | told to end |
 //! | blocking calls (threads of the runtime, at most 4) | read the stack's file, logs and `/proc` for the API; look names up and prove passwords for checks | a request | with the answer |
 //!
 //! What the host is made of:
@@ -33,6 +35,8 @@
 //! | `log_watch` | which lines of output somebody waits for |
 //! | `manager` | what the service manager that started the host is told: readiness, progress, signs of life |
 //! | `runner` | commands of probes, hooks, stops and reloads |
+//! | `own_log` | the host's own log: levels, queue, writer |
+//! | `panics` | what becomes of a panic |
 //! | `reload`, `plan` | a changed file: read, validated, compared; the difference in words |
 //! | `shared_stack` | the stack that counts now, for those who answer without asking the loop |
 //! | `metrics` | what is counted, in the Prometheus text format |
@@ -51,6 +55,8 @@ mod manager;
 mod message;
 mod metrics;
 mod notice;
+mod own_log;
+mod panics;
 mod paths;
 mod perform;
 mod plan;
@@ -74,6 +80,8 @@ pub use launch_spec::PrepareError;
 pub use load::{LoadError, load, stack_name};
 pub use mainstay_lifecycle::stop_budget;
 pub use manager::ReadyWhen;
+pub use own_log::{LEVELS, LogControl, LogFilter, LogFilterError, OwnLog, OwnLogOptions, log_start_failure};
+pub use panics::{guard, report_panics};
 pub use paths::{Paths, RUNTIME_DIR_VARIABLE, STATE_DIR_VARIABLE};
 pub use preflight::{Warning, preflight, warnings};
 pub use publish::Observer;

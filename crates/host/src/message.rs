@@ -76,4 +76,6 @@ pub(crate) enum Message {
     },
     /// The time of a command ran out.
     RunTimedOut(SpawnId),
+    /// The host cannot do its work any more, for this reason: it stops everything and ends as failed.
+    Broken(String),
 }

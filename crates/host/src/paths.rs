@@ -45,6 +45,17 @@ impl Paths {
         self.state_dir.join("logs")
     }
 
+    /// The host's own log: a folder of logs like [`Self::logs_dir`], with one in it.
+    #[must_use]
+    pub fn own_log_dir(&self) -> PathBuf {
+        self.state_dir.join("host-log")
+    }
+
+    /// Reports of panics whose incident is recorded.
+    pub(crate) fn panics_dir(&self) -> PathBuf {
+        self.state_dir.join("panics")
+    }
+
     /// The event record.
     #[must_use]
     pub fn events_path(&self) -> PathBuf {

@@ -20,6 +20,8 @@ const GATE_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Host {
     /// Performs one effect; gives back an event only when it could not be begun.
+    ///
+    /// The host's own log has the ids only: commands and environments may hold secrets.
     pub(crate) fn perform(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Launch { replica, spawn } => match self.prepare(&replica, spawn) {
@@ -27,24 +29,29 @@ impl Host {
                     if let Some(service) = self.machine.stack().service(replica.service.as_str()) {
                         self.log_watch.watch(&replica, spawn, service);
                     }
+                    tracing::debug!(service.name = %replica, spawn.id = spawn.0, "start asked for");
                     self.processes.launch(&replica, spawn, launch);
                     self.replica_of.insert(spawn, replica);
                     None
                 }
                 Err(failure) => {
+                    tracing::debug!(service.name = %replica, spawn.id = spawn.0, error = %failure, "no start possible");
                     self.said.forget(spawn);
                     Some(Event::LaunchFailed { spawn, failure })
                 }
             },
             Effect::Signal { spawn, signal } => {
+                tracing::debug!(spawn.id = spawn.0, %signal, "signal to a tree");
                 self.processes.signal(spawn, signal);
                 None
             }
             Effect::Kill { spawn } => {
+                tracing::debug!(spawn.id = spawn.0, "kill of a tree");
                 self.processes.kill(spawn);
                 None
             }
             Effect::SignalMain { spawn, signal } => {
+                tracing::debug!(spawn.id = spawn.0, %signal, "signal to a main process");
                 self.processes.signal_main(spawn, signal);
                 None
             }
@@ -70,6 +77,7 @@ impl Host {
                 None
             }
             Effect::Probe { replica, spawn, kind } => {
+                tracing::trace!(service.name = %replica, spawn.id = spawn.0, probe = %kind, "probe");
                 let probe =
                     self.machine.stack().service(replica.service.as_str()).and_then(|service| match kind {
                         ProbeKind::Startup => service.startup.as_ref(),
@@ -84,7 +92,7 @@ impl Host {
                     run_as: RunAs { service: replica.service, index: replica.index, about: Some(spawn) },
                 };
                 tokio::spawn(async move {
-                    let outcome = mainstay_probes::perform(&action, probe.timeout, &runner).await;
+                    let outcome = answered(mainstay_probes::perform(&action, probe.timeout, &runner)).await;
                     // The loop may have ended; here and below.
                     let _ = runner.messages.send(Message::ProbeAnswered { spawn, kind, outcome });
                 });
@@ -103,7 +111,8 @@ impl Host {
                     run_as: RunAs { service, index: 0, about: None },
                 };
                 tokio::spawn(async move {
-                    let outcome = mainstay_probes::perform(&action, GATE_CHECK_TIMEOUT, &runner).await;
+                    let outcome =
+                        answered(mainstay_probes::perform(&action, GATE_CHECK_TIMEOUT, &runner)).await;
                     let _ = runner.messages.send(Message::GateAnswered { check, outcome });
                 });
                 None
@@ -151,6 +160,15 @@ impl Host {
         launch.handed.extend(ways.descriptor.map(|(target, descriptor)| Handed { target, descriptor }));
         Ok(launch)
     }
+}
+
+/// Every check is answered, also one that panics: the machine waits for it.
+async fn answered(check: impl Future<Output = ProbeOutcome>) -> ProbeOutcome {
+    crate::panics::caught(check).await.unwrap_or_else(|words| {
+        ProbeOutcome::Failed(ProbeFailure::NotStarted(format!(
+            "the check itself failed inside mainstay: {words}"
+        )))
+    })
 }
 
 /// A command that could not be begun.

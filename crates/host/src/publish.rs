@@ -29,12 +29,8 @@ pub(crate) enum Outgoing {
         at: Timestamp,
         record: Box<Record>,
     },
-    Notice {
-        at: Timestamp,
-        service: Option<String>,
-        replica: Option<u32>,
-        text: String,
-    },
+    /// Something the host has to say beside the records of the machine.
+    Event(Box<Event>),
     /// From then on its output is read.
     Begun {
         replica: ReplicaId,
@@ -86,9 +82,20 @@ impl Publisher {
     }
 
     pub(crate) fn notice(&self, replica: Option<&ReplicaId>, text: String) {
-        let (service, index) =
-            replica.map_or((None, None), |id| (Some(id.service.to_string()), Some(id.index)));
-        let _ = self.outgoing.send(Outgoing::Notice { at: Timestamp::now(), service, replica: index, text });
+        let event = replica.map_or_else(
+            || Event::new(EventKind::Log, Timestamp::now()),
+            |replica| of_replica(EventKind::Log, Timestamp::now(), replica),
+        );
+        self.event(Event { reason: Some(text), ..event });
+    }
+
+    /// Something went wrong with the host itself.
+    pub(crate) fn incident(&self, text: String) {
+        self.event(Event { reason: Some(text), ..Event::new(EventKind::Incident, Timestamp::now()) });
+    }
+
+    pub(crate) fn event(&self, event: Event) {
+        let _ = self.outgoing.send(Outgoing::Event(Box::new(event)));
     }
 
     /// To be called just before the output of this start is read.
@@ -131,25 +138,11 @@ struct Task {
 impl Task {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Outgoing>) {
         while let Some(outgoing) = inbox.recv().await {
-            match outgoing {
-                Outgoing::Record { at, record } => {
-                    let event = self.event_of(at, *record).await;
-                    self.publish(event);
-                }
-                Outgoing::Notice { at, service, replica, text } => {
-                    let event =
-                        Event { service, replica, reason: Some(text), ..Event::new(EventKind::Log, at) };
-                    self.publish(event);
-                }
-                Outgoing::Begun { replica, spawn, at } => self.begun.begin(replica, spawn, at),
-                Outgoing::Detach(spawn) => {
-                    self.begun.gone(spawn);
-                    // Nobody waits for it: the capture takes its requests in order, and finishes them when it is closed.
-                    let capture = self.capture.clone();
-                    tokio::spawn(async move { capture.detach(spawn).await });
-                }
-                Outgoing::Close => return,
+            if matches!(outgoing, Outgoing::Close) {
+                return;
             }
+            // A panic costs what it was about to tell, and the events after it are told as ever; the hook reports it.
+            let _ = crate::panics::caught(self.take(outgoing)).await;
             let lost = self.store.take_lost();
             if lost > 0 {
                 let text =
@@ -159,16 +152,36 @@ impl Task {
         }
     }
 
+    async fn take(&mut self, outgoing: Outgoing) {
+        match outgoing {
+            Outgoing::Record { at, record } => {
+                let event = self.event_of(at, *record).await;
+                self.publish(event);
+            }
+            Outgoing::Event(event) => self.publish(*event),
+            Outgoing::Begun { replica, spawn, at } => self.begun.begin(replica, spawn, at),
+            Outgoing::Detach(spawn) => {
+                self.begun.gone(spawn);
+                // Nobody waits for it: the capture takes its requests in order, and finishes them when it is closed.
+                let capture = self.capture.clone();
+                tokio::spawn(async move { capture.detach(spawn).await });
+            }
+            Outgoing::Close => {}
+        }
+    }
+
     fn publish(&self, mut event: Event) {
         // Only this task makes ids.
         event.id = self.newest.load(Ordering::Relaxed) + 1;
         self.store.append(event.clone());
         self.newest.store(event.id, Ordering::Release);
+        crate::own_log::tell(&event);
+        let event = Arc::new(event);
+        // Nobody may be following.
+        let _ = self.followers.send(Arc::clone(&event));
         if let Some(observer) = &self.observer {
             observer(&event);
         }
-        // Nobody may be following.
-        let _ = self.followers.send(Arc::new(event));
     }
 
     async fn event_of(&mut self, at: Timestamp, record: Record) -> Event {

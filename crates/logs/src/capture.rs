@@ -331,6 +331,12 @@ impl Capture {
         self.ask(|reply| Command::Close { reply }).await;
     }
 
+    /// Whether output is still taken in: false after [`Capture::close`], and when its thread has died.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
     fn send(&self, command: Command) {
         // A closed channel means that the capture was closed: there is nothing left to do.
         let _ = self.commands.send(command);

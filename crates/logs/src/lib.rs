@@ -1,7 +1,7 @@
 //! Captures, rotates, compresses, keeps and reads back the output of services.
 //!
 //! Role: everything between a service's pipes and its log files. `capture` owns the one thread that reads all pipes
-//! and writes the files; `read` and `parse_when` work on the files alone, with or without a running host.
+//! and writes the files; `line_file` is for what the host writes about itself; `read` and `parse_when` work on the files alone, with or without a running host.
 //! May use: `types`. May be used by: `host`, `mainstay`.
 //!
 //! Files, below the folder given to [`Capture::start`] (one folder a replica, named as [`mainstay_types::ReplicaId`]
@@ -37,6 +37,8 @@ mod packed;
 
 mod capture;
 
+mod line_file;
+
 pub mod read;
 
 mod when;
@@ -48,6 +50,7 @@ pub use capture::{
     MASK, MaskError, Masks, Notice, OVERLAP_BYTES, Tap, WINDOW_BYTES, WhenBlocked,
 };
 pub use facts::{Facts, facts};
+pub use line_file::LineFile;
 pub use packed::pack;
 pub use when::{WhenError, parse_when};
 

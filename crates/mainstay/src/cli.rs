@@ -48,7 +48,7 @@ fn merge(before: Global, after: Global, after_matches: &ArgMatches) -> Global {
         json: before.json || after.json,
         color: if given("color") { after.color } else { before.color },
         quiet: before.quiet || after.quiet,
-        verbose: before.verbose || after.verbose,
+        verbose: before.verbose.saturating_add(after.verbose),
     }
 }
 
@@ -93,9 +93,9 @@ pub(crate) struct Global {
     /// Say less
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Everywhere")]
     pub(crate) quiet: bool,
-    /// Say more
-    #[arg(short, long, help_heading = "Everywhere")]
-    pub(crate) verbose: bool,
+    /// Say more; twice also shows the host's own log with `run`
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Everywhere")]
+    pub(crate) verbose: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -199,6 +199,7 @@ A file that does not validate changes nothing. SIGHUP to the host applies the fi
   mainstay logs --grep 'timeout|refused' --stream stderr
   mainstay logs --level warn --since today   warnings and worse, with their stack traces
   mainstay logs -n 1000 --json
+  mainstay logs --host -f                what the host says about itself
   mainstay logs web --around last        what all services said around web's last failure
 
 Works without a running host. Levels are read from what the lines say: JSON, logfmt, and the usual
@@ -207,6 +208,9 @@ forms of text. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11-22T15:20:01Z."
         /// Only these services
         #[arg(value_name = "SERVICE")]
         services: Vec<String>,
+        /// The host's own log instead of the services' output
+        #[arg(long, conflicts_with_all = ["services", "around"])]
+        host: bool,
         /// Go on with new lines until Ctrl-C
         #[arg(short, long)]
         follow: bool,
@@ -281,6 +285,17 @@ Installing again brings the unit up to date; one that somebody else wrote is not
     #[command(after_help = "Examples:
   sudo mainstay disable                  it runs on until it is stopped")]
     Disable(OfScope),
+    /// Show or set what the host's own log tells
+    #[command(after_help = "Examples:
+  mainstay log-level                     what is told now
+  mainstay log-level debug               more, from now on; `mainstay logs --host` shows it
+  mainstay log-level warn,mainstay_host=trace
+
+Levels: off, error, warn, info, debug, trace. MAINSTAY_LOG sets it when the host starts.")]
+    LogLevel {
+        /// A level, or levels by part of the host
+        level: Option<String>,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "Examples:
   mainstay completions bash > /etc/bash_completion.d/mainstay

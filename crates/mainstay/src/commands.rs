@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod install;
+pub(crate) mod log_level;
 pub(crate) mod logs;
 pub(crate) mod reload;
 pub(crate) mod run;

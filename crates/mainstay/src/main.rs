@@ -20,7 +20,9 @@ use mainstay_types::ExitCode;
 
 use crate::cli::{Cli, Color, Command, Control, Later, Reload};
 use crate::commands::logs::Asked;
-use crate::commands::{around, check, control, events, generate, init, install, logs, reload, run, status};
+use crate::commands::{
+    around, check, control, events, generate, init, install, log_level, logs, reload, run, status,
+};
 use crate::failure::Failure;
 use crate::terminal::{BAD, paint};
 
@@ -88,6 +90,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         }
         Command::Logs {
             services,
+            host,
             follow,
             lines,
             since,
@@ -101,6 +104,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         } => {
             let asked = Asked {
                 services,
+                host: *host,
                 follow: *follow,
                 lines: *lines,
                 since: since.as_deref(),
@@ -117,6 +121,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Uninstall(asked) => install::uninstall(global, asked),
         Command::Enable(asked) => install::set_boot(global, asked.user, true),
         Command::Disable(asked) => install::set_boot(global, asked.user, false),
+        Command::LogLevel { level } => log_level::log_level(global, level.as_deref()),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { dir } => generate::man(dir, global.quiet),
         Command::InternalDemo { role } => demo::play(role),

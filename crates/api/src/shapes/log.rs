@@ -33,6 +33,16 @@ pub struct LogEntry {
     pub line: String,
 }
 
+/// What the host's own log tells.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LogLevel {
+    /// A level, or levels by part of the host, as `MAINSTAY_LOG` takes them.
+    pub level: String,
+    /// What it was before it was changed; null when it was only asked for.
+    #[schema(required)]
+    pub before: Option<String>,
+}
+
 /// Where a program writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

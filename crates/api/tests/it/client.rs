@@ -83,6 +83,17 @@ async fn a_reload_is_asked_for_and_its_plan_reads() {
 }
 
 #[tokio::test]
+async fn the_level_of_the_hosts_own_log_is_shown_and_set() {
+    let Some(host) = Host::start() else { return };
+    let client = host.client();
+    let shown = client.log_level().await.unwrap();
+    assert_eq!((shown.level.as_str(), shown.before), ("info", None));
+    let set = client.set_log_level("warn,mainstay_host=debug").await.unwrap();
+    assert_eq!((set.level.as_str(), set.before.as_deref()), ("warn,mainstay_host=debug", Some("info")));
+    assert_eq!(host.plane.asked(), [Asked::SetLogLevel("warn,mainstay_host=debug".to_owned())]);
+}
+
+#[tokio::test]
 async fn following_tells_what_happens() {
     let Some(host) = Host::start() else { return };
     let client = host.client();

@@ -9,9 +9,10 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use mainstay_api::{
     Client, CommandOptions, CommandOutcome, CommandReply, ControlPlane, Event, EventKind, EventStream,
-    EventsQuery, ExitInfo, FileStatus, HostStatus, LastExit, LimitStatus, ListenStatus, LogEntry, LogStream,
-    LogsQuery, Notice, OutputStream, Plan, PlanAction, PlanKey, PlanService, Problem, ReloadOptions,
-    ReloadReply, ReplicaStatus, ServiceKind, ServiceStatus, Status, Verb, router, serve_with_notices,
+    EventsQuery, ExitInfo, FileStatus, HostStatus, LastExit, LimitStatus, ListenStatus, LogEntry, LogLevel,
+    LogStream, LogsQuery, Notice, OutputStream, Plan, PlanAction, PlanKey, PlanService, Problem,
+    ReloadOptions, ReloadReply, ReplicaStatus, ServiceKind, ServiceStatus, Status, Verb, router,
+    serve_with_notices,
 };
 use mainstay_os::{ControlBindError, ControlListener, connect_control};
 use mainstay_types::{Exit, Phase, State, Timestamp};
@@ -31,6 +32,7 @@ pub(crate) enum Asked {
     FollowEvents(EventsQuery),
     Logs(LogsQuery),
     FollowLogs(LogsQuery),
+    SetLogLevel(String),
 }
 
 /// Answers as told, and remembers what it was asked.
@@ -290,6 +292,15 @@ impl ControlPlane for Plane {
     async fn follow_logs(&self, query: LogsQuery) -> Result<LogStream, Problem> {
         self.remember(Asked::FollowLogs(query));
         Ok(self.stream(vec![line("before")], self.0.lines.subscribe()))
+    }
+
+    async fn log_level(&self) -> Result<LogLevel, Problem> {
+        Ok(LogLevel { level: "info".to_owned(), before: None })
+    }
+
+    async fn set_log_level(&self, level: String) -> Result<LogLevel, Problem> {
+        self.remember(Asked::SetLogLevel(level.clone()));
+        Ok(LogLevel { level, before: Some("info".to_owned()) })
     }
 
     async fn healthy(&self) -> bool {

@@ -64,7 +64,7 @@ fn print(global: &Global, event: &Event) -> bool {
         // The event is made of strings and numbers only; such a value always becomes JSON.
         serde_json::to_string(event).unwrap_or_default()
     } else {
-        words(event, global.verbose)
+        words(event, global.verbose > 0)
     };
     writeln!(anstream::stdout(), "{line}").is_ok()
 }

@@ -32,6 +32,8 @@ const MOST_TROUBLES: usize = 64;
 /// What the command line asks for.
 pub(crate) struct Asked<'a> {
     pub(crate) services: &'a [String],
+    /// The host's own log instead of theirs.
+    pub(crate) host: bool,
     pub(crate) follow: bool,
     pub(crate) lines: Option<usize>,
     pub(crate) since: Option<&'a str>,
@@ -46,8 +48,12 @@ pub(crate) struct Asked<'a> {
 pub(crate) fn logs(global: &Global, asked: &Asked<'_>) -> Result<(), Failure> {
     let query = query(asked)?;
     let addressed = addressed(global)?;
-    let dir = addressed.paths.logs_dir();
+    let dir = if asked.host { addressed.paths.own_log_dir() } else { addressed.paths.logs_dir() };
     let known = known(asked, &addressed, &dir)?;
+    if asked.host && known.is_empty() {
+        let message = format!("there is no log of a host of the stack {}: none has run here", addressed.name);
+        return Err(Failure::new(ExitCode::NotFound, message));
+    }
     let query = Query {
         replicas: if asked.services.is_empty() {
             Selection::All
@@ -76,7 +82,7 @@ pub(crate) fn logs(global: &Global, asked: &Asked<'_>) -> Result<(), Failure> {
         // One that waits already says it all.
         let _ = wake.try_send(());
     });
-    let mut following = Following { watch, woken, verbose: global.verbose, told: BTreeSet::new() };
+    let mut following = Following { watch, woken, verbose: global.verbose > 0, told: BTreeSet::new() };
     let pause = following.renew();
     let (backlog, follower) = read::follow(&dir, &query);
     if page.print_all(backlog) {
@@ -88,6 +94,9 @@ pub(crate) fn logs(global: &Global, asked: &Asked<'_>) -> Result<(), Failure> {
 /// The services that may be named: those of the file, and those that have written something.
 fn known(asked: &Asked<'_>, addressed: &Addressed, dir: &Path) -> Result<Vec<ServiceName>, Failure> {
     let written = read::services(dir).map_err(|error| Failure::new(ExitCode::Failed, chain(&error)))?;
+    if asked.host {
+        return Ok(written);
+    }
     for name in asked.services {
         if written.iter().any(|service| service.as_str() == name) {
             continue;

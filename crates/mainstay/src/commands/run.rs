@@ -1,17 +1,22 @@
 //! `mainstay run`: the host in the foreground.
+//!
+//! Failures reach standard error always; the host's own log as soon as it is known where it is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_api::{CommandOptions, ControlPlane, ReloadOptions};
 use mainstay_config::Stack;
-use mainstay_host::{Host, HostHandle, HostOptions, HostOutcome, Loader, Observer, Paths, ReadyWhen};
+use mainstay_host::{
+    Host, HostHandle, HostOptions, HostOutcome, Loader, LogControl, LogFilter, Observer, OwnLog,
+    OwnLogOptions, Paths, ReadyWhen, guard,
+};
 use mainstay_logs::Tap;
 use mainstay_types::{ExitCode, ServiceName, format_duration};
 
 use crate::cli::{Global, Ready};
 use crate::commands::control::DEFAULT_TIMEOUT;
-use crate::context::{env, load_stack};
+use crate::context::{env, file_path, load_stack};
 use crate::failure::Failure;
 use crate::printer::{Detail, Printer};
 use crate::terminal::{BAD, BOLD, DIM, WARN, paint};
@@ -31,6 +36,15 @@ pub(crate) struct StartedBy {
     /// The unit's name.
     pub(crate) unit: Option<String>,
 }
+/// What the host's own log tells when the environment says so; then it is shown on standard error, too.
+const LOG_VARIABLE: &str = "MAINSTAY_LOG";
+/// Set by systemd when standard error goes to the journal (systemd.exec(5)).
+const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
+/// What is told without, with one and with more `-v`.
+const LEVELS: [&str; 3] =
+    ["info", "info,mainstay=debug,mainstay_host=debug", "info,mainstay=trace,mainstay_host=trace"];
+/// Time for the last words of the host's own log.
+const LOG_END_LIMIT: Duration = Duration::from_secs(2);
 
 /// Runs the stack of the file, or part of it, until it ends or is told to.
 pub(crate) fn run(
@@ -40,22 +54,97 @@ pub(crate) fn run(
     started_by: StartedBy,
 ) -> Result<(), Failure> {
     let demo = if demo { Some(demo::prepare().map_err(Failure::from)?) } else { None };
-    let stack = match &demo {
+    let begun = begin(global, services, demo.as_ref()).inspect_err(|failure| {
+        // The file may be wrong elsewhere and still say whose state folder takes the news.
+        if let Some(name) = mainstay_host::stack_name(&file_path(global), &env) {
+            log_start_failure(&Paths::of(&name, &env), failure);
+        }
+    })?;
+    let Begun { stack, paths, only, filter } = begun;
+    // Whether it can be made is told when the host takes it.
+    let _ = mainstay_os::create_private_dir(&paths.state_dir);
+    mainstay_host::report_panics(&paths);
+    let log = OwnLog::start(OwnLogOptions {
+        dir: paths.own_log_dir(),
+        filter,
+        stderr: global.verbose > 1 || asked_level().is_some(),
+        journal_stream: env(JOURNAL_VARIABLE),
+    })
+    .map_err(|error| Failure::new(ExitCode::Failed, format!("cannot begin the host's own log: {error}")))?;
+    let detail = match (global.json, global.quiet, global.verbose) {
+        (true, _, _) => Detail::Json,
+        (_, true, _) => Detail::Quiet,
+        (false, false, 0) => Detail::Normal,
+        (false, false, _) => Detail::Verbose,
+    };
+    mainstay_os::keep_memory_small();
+    let control = log.control();
+    let result = guard(|| run_host(&stack, paths.clone(), only, detail, demo.is_some(), started_by, control))
+        .unwrap_or_else(|words| Err(panicked(&words, &paths)));
+    if let Err(failure) = &result {
+        tracing::error!("{}", failure.message);
+    }
+    log.end(LOG_END_LIMIT);
+    result
+}
+
+/// What must be right before anything is begun.
+struct Begun {
+    stack: Arc<Stack>,
+    paths: Paths,
+    only: Vec<ServiceName>,
+    filter: LogFilter,
+}
+
+fn begin(global: &Global, services: &[String], demo: Option<&demo::Demo>) -> Result<Begun, Failure> {
+    let stack = match demo {
         Some(demo) => Arc::clone(&demo.stack),
         None => load_stack(global)?,
     };
     let only = services.iter().map(|name| declared(&stack, name)).collect::<Result<Vec<_>, _>>()?;
-    let paths = match &demo {
+    let paths = match demo {
         Some(demo) => demo.paths.clone(),
         None => Paths::of(&stack.name, &env),
     };
-    let detail = match (global.json, global.quiet, global.verbose) {
-        (true, _, _) => Detail::Json,
-        (_, true, _) => Detail::Quiet,
-        (_, _, true) => Detail::Verbose,
-        (false, false, false) => Detail::Normal,
+    let filter = match asked_level() {
+        Some(text) => LogFilter::parse(&text)
+            .map_err(|error| Failure::new(ExitCode::Usage, format!("{LOG_VARIABLE}: {error}")))?,
+        None => LogFilter::parse(LEVELS[usize::from(global.verbose).min(2)])
+            .unwrap_or_else(|_| unreachable!("the levels of -v are good ones")),
     };
-    mainstay_os::keep_memory_small();
+    Ok(Begun { stack, paths, only, filter })
+}
+
+fn asked_level() -> Option<String> {
+    env(LOG_VARIABLE).filter(|text| !text.is_empty())
+}
+
+fn log_start_failure(paths: &Paths, failure: &Failure) {
+    // Errors of the file come with its lines, which may hold what must not be kept.
+    let kept =
+        |line: &&str| !failure.headed || line.starts_with("error") || line.trim_start().starts_with("-->");
+    let words: Vec<&str> = failure.message.lines().filter(kept).collect();
+    mainstay_host::log_start_failure(&paths.state_dir, &paths.own_log_dir(), &words.join("\n"));
+}
+
+fn panicked(words: &str, paths: &Paths) -> Failure {
+    let message = format!(
+        "the host panicked and has ended, and everything it supervised with it: {words}\n  \
+         next: report it with the text above, which is also in {}; start the host again",
+        paths.state_dir.display()
+    );
+    Failure::new(ExitCode::Failed, message)
+}
+
+fn run_host(
+    stack: &Arc<Stack>,
+    paths: Paths,
+    only: Vec<ServiceName>,
+    detail: Detail,
+    demo: bool,
+    started_by: StartedBy,
+    log: LogControl,
+) -> Result<(), Failure> {
     // Only one thread until the host has set up how it hears of processes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -63,7 +152,7 @@ pub(crate) fn run(
         .thread_stack_size(512 * 1024)
         .build()
         .map_err(|error| Failure::new(ExitCode::Failed, format!("cannot start the runtime: {error}")))?;
-    let outcome = runtime.block_on(supervise(&stack, paths, only, detail, demo.is_some(), started_by));
+    let outcome = runtime.block_on(supervise(stack, paths, only, detail, demo, started_by, log));
     // A blocking read of a log by a follower that has gone must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
     report(&outcome?)
@@ -88,6 +177,7 @@ async fn supervise(
     detail: Detail,
     demo: bool,
     started_by: StartedBy,
+    log: LogControl,
 ) -> Result<HostOutcome, Failure> {
     let cannot =
         |error: std::io::Error| Failure::new(ExitCode::Failed, format!("cannot start a thread: {error}"));
@@ -127,6 +217,7 @@ async fn supervise(
             Arc::new(move || mainstay_host::load(&file, &env)) as Loader
         }),
         seed: seed(),
+        log: Some(log),
     };
     let host = Host::open(options).map_err(|error| Failure::from_error(error.exit_code(), &error))?;
     let handle = host.handle();
@@ -259,6 +350,9 @@ fn seconds(duration: Duration) -> String {
 
 /// The last line, when all went well.
 fn farewell(outcome: &HostOutcome) -> Option<&'static str> {
+    if outcome.broken.is_some() {
+        return None;
+    }
     match (outcome.stopped, outcome.failed.is_empty()) {
         (true, _) => Some("everything has stopped"),
         (false, true) => Some("everything has completed"),
@@ -269,6 +363,13 @@ fn farewell(outcome: &HostOutcome) -> Option<&'static str> {
 fn report(outcome: &HostOutcome) -> Result<(), Failure> {
     if farewell(outcome).is_some() {
         return Ok(());
+    }
+    if let Some(reason) = &outcome.broken {
+        let message = format!(
+            "the host could not go on and has stopped everything: {reason}\n  \
+             next: `mainstay events` has the incident; start the host again"
+        );
+        return Err(Failure::new(ExitCode::Failed, message));
     }
     let lines: Vec<String> =
         outcome.failed.iter().map(|(service, reason)| format!("{service} failed: {reason}")).collect();

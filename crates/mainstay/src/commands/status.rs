@@ -74,7 +74,7 @@ fn page(global: &Global, status: &Status, registered: Option<&Report>) -> String
         format!("{value}\n")
     } else {
         let now = Timestamp::now();
-        table(status, registered, now) + &last_lines(status, global.verbose)
+        table(status, registered, now) + &last_lines(status, global.verbose > 0)
     }
 }
 

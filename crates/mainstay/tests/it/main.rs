@@ -12,5 +12,6 @@ mod listen;
 mod manager;
 mod misbehaving;
 mod output;
+mod own_log;
 mod readiness;
 mod running;
