@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-/// Folders that hold no text of the project.
-const SKIPPED_DIRS: [&str; 3] = ["target", ".git", "node_modules"];
+/// Folders that hold no text of the project; a corpus is bytes of any kind.
+const SKIPPED_DIRS: [&str; 4] = ["corpus", "target", ".git", "node_modules"];
 
 /// Files that are the project's own text, by ending; files without an ending (LICENSE, scripts) count too.
 const TEXT_ENDINGS: [&str; 11] = ["rs", "toml", "md", "txt", "sh", "py", "js", "c", "yml", "yaml", "json"];

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
@@ -14,6 +14,10 @@ use crate::store::replica_of;
 
 /// Between two looks where changes are not told.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// After folders came or went it is looked that long whether the system tells or not, and then watched anew: what it tells
+/// of a folder that went may end the watch on the one that came in its place.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Least time between two looks of a follower: many changes are read at once, and a line waits half of it on average.
 pub const FOLLOW_PACE: Duration = Duration::from_millis(2);
@@ -28,6 +32,8 @@ pub struct Watch {
     watched: BTreeSet<PathBuf>,
     /// Folders came or went since the last look.
     moved: Arc<AtomicBool>,
+    /// Until when folders that came or went are not sure to be watched.
+    unsettled: Option<Instant>,
     trouble: Option<String>,
 }
 
@@ -70,14 +76,22 @@ impl Watch {
             watcher,
             watched: BTreeSet::new(),
             moved,
+            unsettled: None,
             trouble,
         }
     }
 
     /// Watches what is there by now. `Some`: not everything can be watched, look again after this time at the latest.
     pub fn renew(&mut self) -> Option<Duration> {
-        let watcher = self.watcher.as_mut();
-        if let Some(watcher) = watcher.filter(|_| self.moved.swap(false, Ordering::AcqRel)) {
+        let now = Instant::now();
+        let moved = self.moved.swap(false, Ordering::AcqRel);
+        let settled = self.unsettled.is_some_and(|until| now >= until);
+        if moved {
+            self.unsettled = Some(now + SETTLE);
+        } else if settled {
+            self.unsettled = None;
+        }
+        if let Some(watcher) = self.watcher.as_mut().filter(|_| moved || settled) {
             self.trouble = None;
             for path in std::mem::take(&mut self.watched) {
                 // One that is gone is watched no more already.
@@ -96,8 +110,7 @@ impl Watch {
                 }
             }
         }
-        // What went while it was looked at is looked for again soon.
-        (self.trouble.is_some() || self.moved.load(Ordering::Acquire)).then_some(LOOK_PAUSE)
+        (self.trouble.is_some() || self.unsettled.is_some()).then_some(LOOK_PAUSE)
     }
 
     /// Why changes are not told.
