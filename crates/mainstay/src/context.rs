@@ -23,6 +23,11 @@ pub(crate) fn file_path(global: &Global) -> PathBuf {
 /// Reads and validates the stack's file; errors are shown with their places, in colour where the terminal has it.
 pub(crate) fn load_stack(global: &Global) -> Result<Arc<Stack>, Failure> {
     let stack = mainstay_host::load(&file_path(global), &env).map_err(|error| load_failure(&error))?;
+    named_as_asked(global, stack)
+}
+
+/// The stack, unless `--stack` asks for another one than the file describes.
+pub(crate) fn named_as_asked(global: &Global, stack: Stack) -> Result<Arc<Stack>, Failure> {
     if let Some(wanted) = &global.stack
         && stack.name.as_str() != wanted
     {

@@ -11,7 +11,7 @@ use mainstay_unit::{Enablement, Existing, Init, Registration, Scope, Start, need
 
 use crate::cli::{Global, InitSystem, Install, Ready, StartAt, Uninstall};
 use crate::commands::scripts::scripts;
-use crate::context::{addressed, env, file_path, load_failure, load_stack};
+use crate::context::{addressed, env, file_path, load_failure, load_stack, named_as_asked};
 use crate::failure::Failure;
 use crate::registration::{
     Asked, ManagerError, Place, ServiceManager, StepError, Systemctl, Verb, lingers, set_enablement,
@@ -232,26 +232,27 @@ fn variables(asked: &[String]) -> Result<Vec<(String, String)>, Failure> {
 
 /// Reads the file as the host will: a variable that is only here is told now, and not at the next boot.
 fn load_for_unit(global: &Global, scope: Scope, given: &[(String, String)]) -> Result<Arc<Stack>, Failure> {
-    let here = load_stack(global)?;
     let then = |name: &str| {
         let of_system =
             GIVEN_TO_ALL.contains(&name) || scope == Scope::User && GIVEN_TO_USERS.contains(&name);
         let named = given.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone());
         named.or_else(|| env(name).filter(|_| of_system))
     };
-    match mainstay_host::load(&file_path(global), &then) {
-        Ok(stack) => Ok(Arc::new(stack)),
-        Err(error @ LoadError::Invalid(_)) => {
-            let mut failure = load_failure(&error);
-            failure.message.push_str(&format!(
-                "\n  the file is valid here, and would not be when {} starts it: variables of this shell are not there\n  \
-                 next: give them to the unit with --env NAME or --env NAME=VALUE",
-                here.name
-            ));
-            Err(failure)
-        }
-        Err(error) => Err(load_failure(&error)),
+    let error = match mainstay_host::load(&file_path(global), &then) {
+        Ok(stack) => return named_as_asked(global, stack),
+        Err(error) => error,
+    };
+    let mut failure = load_failure(&error);
+    if matches!(error, LoadError::Invalid(_))
+        && let Ok(here) = load_stack(global)
+    {
+        failure.message.push_str(&format!(
+            "\n  the file is valid here, and would not be when {} starts it: variables of this shell are not there\n  \
+             next: give them to the unit with --env NAME or --env NAME=VALUE",
+            mainstay_unit::unit_name(&here.name)
+        ));
     }
+    Err(failure)
 }
 
 fn registration(
