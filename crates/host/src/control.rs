@@ -50,6 +50,12 @@ pub struct StopBlocker {
     pub killed: bool,
 }
 
+/// The logs of the services: who writes them, and where.
+pub(crate) struct Logs {
+    pub(crate) capture: Capture,
+    pub(crate) dir: PathBuf,
+}
+
 /// What the process of the host was started with.
 pub(crate) struct Started {
     pub(crate) unit: Option<String>,
@@ -87,8 +93,7 @@ impl HostHandle {
         store: EventStore,
         stack: SharedStack,
         file: Arc<StackFile>,
-        capture: Capture,
-        logs_dir: PathBuf,
+        Logs { capture, dir: logs_dir }: Logs,
         Started { unit, log }: Started,
     ) -> Self {
         let inner = Inner {

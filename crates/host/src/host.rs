@@ -9,9 +9,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mainstay_api::{CommandOutcome, Problem, ProblemKind, ReloadReply};
-use mainstay_config::{Service, Stack};
+use mainstay_config::Stack;
 use mainstay_lifecycle::{Command, Event, Reason, StackMachine};
-use mainstay_logs::{Capture, CaptureOptions, CapturePolicy, Fsync, Masks, Notice, Tap, WhenBlocked};
+use mainstay_logs::{Capture, CaptureOptions, Notice, Tap};
 use mainstay_os::{
     ControlListener, FileLock, Output, ProcessEvent, ProcessTrees, Processes, ProcessesOptions, UseCgroups,
 };
@@ -19,7 +19,7 @@ use mainstay_probes::ExecAnswer;
 use mainstay_types::{Notification, Phase, ReplicaId, ServiceName, SpawnId, State};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control::{HostHandle, Server, Started, StopBlocker};
+use crate::control::{HostHandle, Logs, Server, Started, StopBlocker};
 use crate::error::HostError;
 use crate::event_store::EventStore;
 use crate::launch_spec::Surroundings;
@@ -208,8 +208,7 @@ impl Host {
             store.clone(),
             shared.clone(),
             Arc::clone(&file),
-            capture.clone(),
-            paths.logs_dir(),
+            Logs { capture: capture.clone(), dir: paths.logs_dir() },
             Started { unit, log },
         );
         let server = Server::start(listener, handle.clone());
@@ -350,100 +349,6 @@ impl Host {
                 }
             }
         }
-    }
-
-    pub(crate) fn on_process(&mut self, event: ProcessEvent<Output>) {
-        match event {
-            ProcessEvent::Launched { spawn, pid, output } => {
-                if let Some(replica) = self.runs.logs_to(spawn) {
-                    self.attach(replica, spawn, output);
-                    return;
-                }
-                if Runs::is_command(spawn) {
-                    match (output.stdout.into_reader(), output.stderr.into_reader()) {
-                        (Ok(stdout), Ok(stderr)) => self.runs.launched(spawn, stdout, stderr),
-                        // Without its output the command still has an exit code, which is what counts.
-                        (Err(_), _) | (_, Err(_)) => {}
-                    }
-                    return;
-                }
-                if let Some(replica) = self.replica_of.get(&spawn).cloned() {
-                    self.attach(replica, spawn, output);
-                }
-                self.tell(Event::Launched { spawn, pid });
-            }
-            ProcessEvent::LaunchFailed { spawn, failure } => {
-                if Runs::is_command(spawn) {
-                    self.runs.failed(spawn, &failure);
-                    return;
-                }
-                self.replica_of.remove(&spawn);
-                self.tell(Event::LaunchFailed { spawn, failure });
-            }
-            ProcessEvent::Exited { spawn, exit, leftovers } => {
-                if Runs::is_command(spawn) {
-                    self.runs.exited(spawn, exit, &self.capture);
-                    if leftovers > 0 {
-                        self.processes.kill(spawn);
-                    } else {
-                        self.command_gone(spawn);
-                    }
-                    return;
-                }
-                // What it said before it ended counts before its end, and another main process in its place is none.
-                if self.hear_all(spawn) {
-                    return;
-                }
-                self.tell(Event::Exited { spawn, exit, leftovers });
-                if leftovers == 0 {
-                    self.tree_gone(spawn);
-                }
-            }
-            ProcessEvent::TreeEnded { spawn } => {
-                if Runs::is_command(spawn) {
-                    self.command_gone(spawn);
-                    return;
-                }
-                self.tell(Event::TreeEnded { spawn });
-                self.tree_gone(spawn);
-            }
-        }
-    }
-
-    /// Captures the output of this start into the log of its replica.
-    fn attach(&self, replica: ReplicaId, spawn: SpawnId, output: Output) {
-        let Some(policy) = self.machine.stack().service(replica.service.as_str()).map(capture_policy) else {
-            return;
-        };
-        let open = move || Ok((output.stdout.into_reader()?, output.stderr.into_reader()?));
-        self.publisher.begun(replica.clone(), spawn);
-        self.capture.attach(replica, spawn, policy, open);
-    }
-
-    /// A changed file: what it says of logs holds for services that run on, too.
-    pub(crate) fn apply_log_policies(&self) {
-        for service in &self.machine.stack().services {
-            let policy = capture_policy(service);
-            for index in 0..service.replicas {
-                let replica = ReplicaId { service: service.name.clone(), index };
-                self.capture.set_policy(replica, policy.clone());
-            }
-        }
-    }
-
-    fn command_gone(&mut self, spawn: SpawnId) {
-        self.runs.tree_gone(spawn);
-        self.publisher.detach(spawn);
-    }
-
-    fn tree_gone(&mut self, spawn: SpawnId) {
-        for command in self.runs.about(spawn) {
-            self.processes.kill(command);
-        }
-        self.replica_of.remove(&spawn);
-        self.log_watch.forget(spawn);
-        self.said.forget(spawn);
-        self.publisher.detach(spawn);
     }
 
     fn on_message(&mut self, message: Message) {
@@ -622,29 +527,5 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-fn capture_policy(service: &Service) -> CapturePolicy {
-    // The file's patterns have been compiled once already, when it was read. Should that fail now, nothing is shown of what
-    // may hold a secret.
-    let patterns = service.log.redact.iter().map(String::as_str);
-    let masks = Masks::new(patterns, []).or_else(|_| Masks::new([".+"], [])).ok().flatten();
-    CapturePolicy {
-        rotate_bytes: service.log.rotate.size_bytes,
-        keep: service.log.rotate.keep,
-        compress: service.log.rotate.compress,
-        // The file's range ends at 16 MiB.
-        max_line_bytes: usize::try_from(service.log.max_line_bytes).unwrap_or(usize::MAX),
-        when_blocked: match service.log.when_blocked {
-            mainstay_config::WhenBlocked::Wait => WhenBlocked::Wait,
-            mainstay_config::WhenBlocked::Drop => WhenBlocked::Drop,
-        },
-        fsync: match service.log.fsync {
-            mainstay_config::Fsync::Never => Fsync::Never,
-            mainstay_config::Fsync::Rotate => Fsync::Rotate,
-            mainstay_config::Fsync::Line => Fsync::Line,
-        },
-        masks,
     }
 }

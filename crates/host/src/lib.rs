@@ -26,6 +26,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `host` | the loop itself |
+//! | `process_news` | what becomes of news of processes, and how output is captured |
 //! | `perform` | one effect after the other: a request to `os`, a task, or a line of the record |
 //! | `launch_spec` | from a declaration to the one request that starts its program |
 //! | `preflight` | what `check` and a reload look at before anything is started |
@@ -61,6 +62,7 @@ mod paths;
 mod perform;
 mod plan;
 mod preflight;
+mod process_news;
 mod publish;
 mod reload;
 mod runner;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mainstay_api::{Event, EventKind};
-use mainstay_host::{EventFilter, Host, HostOptions, Observer, Paths, read_events};
+use mainstay_host::{EventFilter, Host, HostOptions, Observer, Paths, ReadyWhen, read_events};
 use mainstay_logs::{Lines, Stream, Tap};
 use mainstay_os::UseCgroups;
 use mainstay_types::{ReplicaId, Timestamp};
@@ -81,6 +81,7 @@ fn host(dir: &Path, observer: Option<Observer>, tap: Option<Arc<dyn Tap>>) -> Ho
         only: Vec::new(),
         end_when_settled: false,
         unit: None,
+        ready_when: ReadyWhen::Host,
         observer,
         tap,
         loader: None,

@@ -62,6 +62,7 @@ fn file_with(table: &str, key: &str, line: &str) -> String {
         ("reload", "timeout") => format!("{base}reload = {{ command = \"x\", {line} }}\n"),
         ("step", "wait") => format!("{base}stop.steps = [{{ signal = \"SIGINT\", {line} }}]\n"),
         ("step", _) => format!("{base}stop.steps = [{{ {line} }}]\n"),
+        ("stack-log", _) => format!("[log]\n{line}\n{base}"),
         ("backoff" | "give_up", _) => format!("{base}[service.web.restart.{table}]\n{line}\n"),
         ("rotate", _) => format!("{base}[service.web.log.rotate]\n{line}\n"),
         (table, _) => format!("{base}[service.web.{table}]\n{line}\n"),

@@ -14,7 +14,7 @@ fn the_backlog_and_what_follows_meet_without_gap_or_overlap() {
         let logs = Logs::new();
         let capture = logs.start();
         let policy = CapturePolicy { rotate_bytes: 2000, ..POLICY };
-        let mut output = attach(&capture, &web(), 1, policy, 4096);
+        let mut output = attach(&capture, &web(), 1, policy.clone(), 4096);
         for number in 0..100 {
             output.out(format!("{number}\n")).await;
         }
@@ -64,7 +64,7 @@ fn a_follower_that_is_too_slow_is_told() {
         let logs = Logs::new();
         let capture = logs.start();
         let policy = CapturePolicy { rotate_bytes: 200, keep: 1, ..POLICY };
-        let mut output = attach(&capture, &web(), 1, policy, 4096);
+        let mut output = attach(&capture, &web(), 1, policy.clone(), 4096);
         output.out("first\n").await;
         capture.settle(SpawnId(1), 1).await;
         let (_, mut follower) = follow(&logs.dir(), &Query { last: Some(0), ..Query::default() });

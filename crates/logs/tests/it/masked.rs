@@ -72,6 +72,25 @@ fn masks_that_come_and_go_with_the_file_lose_nothing() {
     });
 }
 
+/// Every byte of a secret marked, and each run of marks replaced.
+fn masked_by_hand(line: &str) -> String {
+    let mut secret = vec![false; line.len()];
+    for pattern in ["token=[a-z0-9]+", "correct horse"] {
+        for found in regex::Regex::new(pattern).unwrap().find_iter(line) {
+            secret[found.range()].fill(true);
+        }
+    }
+    let mut shown = String::new();
+    for (index, character) in line.char_indices() {
+        if !secret[index] {
+            shown.push(character);
+        } else if index == 0 || !secret[index - 1] {
+            shown.push_str("[redacted]");
+        }
+    }
+    shown
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -92,10 +111,7 @@ proptest! {
             capture.detach(SpawnId(1)).await;
             capture.close().await;
             let text = pieces.concat();
-            let pattern = regex::Regex::new("token=[a-z0-9]+|correct horse").unwrap();
-            // A match never reaches over the end of a line, and the two cannot overlap.
-            let mut expected: Vec<String> =
-                text.split('\n').map(|line| pattern.replace_all(line, "[redacted]").into_owned()).collect();
+            let mut expected: Vec<String> = text.split('\n').map(masked_by_hand).collect();
             if expected.last().is_some_and(String::is_empty) {
                 expected.pop();
             }

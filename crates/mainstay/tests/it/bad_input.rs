@@ -150,7 +150,7 @@ fn wrong_usage() {
         &["status", "--color", "sometimes"],
         &["start", "a", "--timeout", "soon"],
         &["logs", "-n", "many"],
-        &["install"],
+        &["harden", "a"],
         &["doctor", "--json"],
     ] {
         let output = fixture.mainstay(args);
