@@ -191,7 +191,13 @@ impl StackMachine {
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
         self.now = self.now.max(now);
         match event {
-            Event::Tick => self.on_tick(),
+            Event::Tick => {
+                // What one deadline sets off may have one of its own that is due at once: a stop without grace, say.
+                let mut handled = BTreeSet::new();
+                while self.on_tick(&mut handled) {
+                    self.advance();
+                }
+            }
             Event::Command(command) => self.on_command(command),
             Event::Launched { spawn, pid } => self.on_launched(spawn, pid),
             Event::LaunchFailed { spawn, failure } => self.on_launch_failed(spawn, failure),
@@ -205,11 +211,16 @@ impl StackMachine {
             Event::RunEnded { task, outcome } => self.on_run_ended(task, outcome),
             Event::Apply(stack) => self.on_apply(stack),
         }
+        self.advance();
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whatever follows from what has just changed.
+    fn advance(&mut self) {
         self.advance_queued();
         self.advance_change();
         self.advance_queued();
         self.advance_course();
-        std::mem::take(&mut self.out)
     }
 
     /// When [`Event::Tick`] is due next, and what for. Later than the last event's time once `Tick` was handled.
@@ -281,22 +292,26 @@ impl StackMachine {
 
     // ---- deadlines ----
 
-    fn on_tick(&mut self) {
-        // Bounded: handling a key moves its deadline past `now` or takes it away; each key comes up once.
+    /// Handles the keys that are due and were not handled in this tick; whether there were any. Bounded: handling a key
+    /// moves its deadline past `now` or takes it away, and each key comes up once.
+    fn on_tick(&mut self, handled: &mut BTreeSet<Key>) -> bool {
         let due: Vec<Key> = self
             .deadlines
             .iter()
             .take_while(|(moment, _)| *moment <= self.now)
             .map(|(_, key)| *key)
+            .filter(|key| !handled.contains(key))
             .collect();
-        for key in due {
-            match key {
+        for key in &due {
+            handled.insert(*key);
+            match *key {
                 Key::Replica(at) => self.tick_replica(at),
                 Key::Gates(service) => self.enqueue(service),
                 Key::Keeping(service) => self.tick_keeping(service),
                 Key::Stack => self.end_budget(),
             }
         }
+        !due.is_empty()
     }
 
     fn tick_replica(&mut self, at: At) {
