@@ -1,10 +1,12 @@
-//! `bench`: restart latency, start and stop of many services, memory and idle CPU, of mainstay and of other supervisors.
+//! `bench`: restart latency, start and stop of many services, memory and idle CPU, capture and reading of logs, of mainstay
+//! and of others.
 //!
 //! All are measured by the same tools on the same machine in one run, in turns, and set beside a bare loop that
 //! supervises nothing ([`peers`]: how each is set up; [`measure`]: what is done with it; [`report`]: what is said about
-//! it). What must be exact to the microsecond is in `xtask/bench/*.c`, compiled here.
+//! it; [`logs`]: the same for logs). What must be exact to the microsecond is in `xtask/bench/*.c`, compiled here.
 
 mod facts;
+mod logs;
 mod measure;
 mod peers;
 mod processes;
@@ -18,6 +20,7 @@ use anyhow::{Context as _, bail};
 
 use crate::stage::{command, run as run_command};
 use crate::{dist, places};
+use logs::{Capturer, LogPlan, LogResults, LogTools};
 use measure::{Fleet, Plan, Restart, Variant};
 use peers::Peer;
 
@@ -27,6 +30,8 @@ use peers::Peer;
   cargo xtask bench                                      everything; half an hour on two cores
   cargo xtask bench --quick                              a first impression in a few minutes
   cargo xtask bench --only restart --peers limit-vfork,mainstay
+  cargo xtask bench --only logs --quick                  capture, following, finding a time
+  cargo xtask bench --only logs --capturers mincap-stamp,mainstay,s6-log-stamp
   cargo xtask bench --only fleet --n 1000 --runs 5 --out target/fleet.json
 
 Close other programs first: with two cores, whatever else runs is part of the figures.")]
@@ -38,6 +43,9 @@ pub(crate) struct Options {
     /// needs root and boots a container].
     #[arg(long, value_delimiter = ',', value_enum)]
     peers: Vec<Peer>,
+    /// Who captures logs, by name; one that is not installed is said and left out [default: all].
+    #[arg(long, value_delimiter = ',', value_enum)]
+    capturers: Vec<Capturer>,
     /// How many services for start, stop, memory and idle CPU.
     #[arg(long, value_delimiter = ',', value_name = "N", default_values_t = [1, 100, 1000])]
     n: Vec<usize>,
@@ -55,13 +63,15 @@ pub(crate) struct Options {
     mainstay: Option<PathBuf>,
 }
 
-/// The two halves of the benchmark.
+/// The parts of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     /// From a child's death to the next child's first instruction.
     Restart,
     /// Start, stop, memory and idle CPU of N services.
     Fleet,
+    /// Capture of output, following it, finding a time.
+    Logs,
 }
 
 /// The programs of the benchmark, all absolute paths.
@@ -73,6 +83,8 @@ struct Tools {
     sleeper: PathBuf,
     limit: PathBuf,
     watch: PathBuf,
+    loud: PathBuf,
+    mincap: PathBuf,
     mainstay: Option<PathBuf>,
 }
 
@@ -82,7 +94,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let wanted: Vec<Peer> =
         if options.peers.is_empty() { peers::DEFAULT.to_vec() } else { options.peers.clone() };
     let mut tools = compile_tools(&bench_dir)?;
-    if wanted.contains(&Peer::Mainstay) {
+    let measures = |part: Part| options.only.is_none_or(|only| only == part);
+    if wanted.contains(&Peer::Mainstay) || measures(Part::Logs) {
         tools.mainstay = Some(match &options.mainstay {
             Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
             None => dist::build()?,
@@ -109,7 +122,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     for run in 1..=runs {
         // In turns, so that a slow minute of the machine falls on all alike.
         for &peer in &measured {
-            if options.only != Some(Part::Fleet) {
+            if measures(Part::Restart) {
                 for variant in [Variant::Exit, Variant::Kill] {
                     eprintln!(
                         "bench: run {run} of {runs}: restart after {}: {}",
@@ -124,7 +137,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                     results.add_restart(peer, variant, outcome);
                 }
             }
-            if options.only != Some(Part::Restart) {
+            if measures(Part::Fleet) {
                 for &n in &options.n {
                     eprintln!("bench: run {run} of {runs}: {n} services: {}", peer.name());
                     let outcome = if peer == Peer::Systemd {
@@ -137,16 +150,57 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             }
         }
     }
-    println!("{}", results.tables());
+    let logs = if measures(Part::Logs) {
+        measure_logs(options, &tools, runs, &bench_dir)?
+    } else {
+        LogResults::default()
+    };
+    println!("{}{}", results.tables(), logs.tables());
     for (peer, program) in &left_out {
         println!("{}: not measured, {program} is not installed", peer.name());
     }
     let out_path = options.out.clone().unwrap_or_else(|| places::target_dir().join("bench.json"));
-    let json = results.json(&facts::gather(&measured, &tools), runs, options.quick);
+    let mut json = results.json(&facts::gather(&measured, &tools), runs, options.quick);
+    json["logs"] = logs.json();
     fs::write(&out_path, format!("{json:#}\n"))
         .with_context(|| format!("cannot write {}", out_path.display()))?;
     println!("written to {}", out_path.display());
-    results.failures()
+    results.failures()?;
+    if !logs.failures().is_empty() {
+        bail!("{} measurements failed: {}", logs.failures().len(), logs.failures().join("; "));
+    }
+    Ok(())
+}
+
+/// The logs' part; who is not installed is said.
+fn measure_logs(
+    options: &Options,
+    tools: &Tools,
+    runs: usize,
+    bench_dir: &Path,
+) -> anyhow::Result<LogResults> {
+    use clap::ValueEnum as _;
+    let log_tools = LogTools {
+        loud: tools.loud.clone(),
+        mincap: tools.mincap.clone(),
+        mainstay: tools.mainstay.clone().context("mainstay was not built")?,
+    };
+    let wanted = if options.capturers.is_empty() { Capturer::value_variants() } else { &options.capturers };
+    let mut capturers = Vec::new();
+    for &who in wanted {
+        match who.missing_program() {
+            Some(program) => println!("{}: not measured, {program} is not installed", who.name()),
+            None => capturers.push(who),
+        }
+    }
+    let plan = if options.quick { LogPlan::quick() } else { LogPlan::thorough() };
+    let mut results = LogResults::default();
+    for run in 1..=runs {
+        eprintln!("bench: run {run} of {runs}: logs");
+        results.measure(&capturers, &log_tools, &plan, bench_dir);
+    }
+    results.find(&log_tools, &plan, bench_dir);
+    Ok(results)
 }
 
 /// Compiles `xtask/bench/*.c` with the system's C compiler.
@@ -164,6 +218,8 @@ fn compile_tools(bench_dir: &Path) -> anyhow::Result<Tools> {
         sleeper: compile("child.c", "sleeper", false)?,
         limit: compile("limit.c", "limit", true)?,
         watch: compile("watch.c", "watch", true)?,
+        loud: compile("loud.c", "loud", true)?,
+        mincap: compile("mincap.c", "mincap", true)?,
         mainstay: None,
     })
 }

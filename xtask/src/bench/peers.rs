@@ -260,6 +260,8 @@ mod tests {
             sleeper: path.clone(),
             limit: path.clone(),
             watch: path.clone(),
+            loud: path.clone(),
+            mincap: path.clone(),
             mainstay: Some(path),
         }
     }

@@ -186,12 +186,12 @@ impl Results {
     }
 }
 
-fn ratio(value: f64, floor: Option<f64>) -> String {
+pub(super) fn ratio(value: f64, floor: Option<f64>) -> String {
     floor.map_or_else(|| "–".to_owned(), |floor| format!("{:.1}", value / floor))
 }
 
 /// The smallest sample that at least `part` of all samples do not exceed (nearest rank); 0 without samples.
-fn quantile(samples: &[u64], part: f64) -> u64 {
+pub(super) fn quantile(samples: &[u64], part: f64) -> u64 {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
     #[expect(
@@ -204,7 +204,7 @@ fn quantile(samples: &[u64], part: f64) -> u64 {
 }
 
 /// The middle value, or the mean of the two middle ones; 0 without values.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
@@ -215,7 +215,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures are far below 2^53")]
-fn float(value: u64) -> f64 {
+pub(super) fn float(value: u64) -> f64 {
     value as f64
 }
 
