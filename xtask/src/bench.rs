@@ -43,7 +43,8 @@ pub(crate) struct Options {
     /// needs root and boots a container].
     #[arg(long, value_delimiter = ',', value_enum)]
     peers: Vec<Peer>,
-    /// Who captures logs, by name; one that is not installed is said and left out [default: all].
+    /// Who captures logs, by name; one that is not installed is said and left out [default: all but journald, which
+    /// needs root and boots a container].
     #[arg(long, value_delimiter = ',', value_enum)]
     capturers: Vec<Capturer>,
     /// How many services for start, stop, memory and idle CPU.
@@ -179,13 +180,12 @@ fn measure_logs(
     runs: usize,
     bench_dir: &Path,
 ) -> anyhow::Result<LogResults> {
-    use clap::ValueEnum as _;
     let log_tools = LogTools {
         loud: tools.loud.clone(),
         mincap: tools.mincap.clone(),
         mainstay: tools.mainstay.clone().context("mainstay was not built")?,
     };
-    let wanted = if options.capturers.is_empty() { Capturer::value_variants() } else { &options.capturers };
+    let wanted = if options.capturers.is_empty() { &logs::DEFAULT[..] } else { &options.capturers };
     let mut capturers = Vec::new();
     for &who in wanted {
         match who.missing_program() {

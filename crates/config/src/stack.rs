@@ -74,11 +74,11 @@ pub struct Service {
     /// What must hold before it may start.
     pub needs: Vec<Need>,
     /// Has it started?
-    pub startup: Option<Probe>,
+    pub startup: Option<Box<Probe>>,
     /// May it get traffic? Without one, a service is ready as soon as its program runs (and startup has passed).
-    pub readiness: Option<Probe>,
+    pub readiness: Option<Box<Probe>>,
     /// Must it be restarted?
-    pub liveness: Option<Probe>,
+    pub liveness: Option<Box<Probe>>,
     /// What follows an exit nobody asked for.
     pub restart: RestartPolicy,
     /// How it is asked to stop.

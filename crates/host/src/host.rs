@@ -114,6 +114,8 @@ pub struct Host {
     end_when_settled: bool,
     stop_requested: bool,
     broken: Option<String>,
+    /// Whether the memory that reading a file and starting services took is still held.
+    holds_spare_memory: bool,
     _lock: FileLock,
 }
 
@@ -239,6 +241,7 @@ impl Host {
             end_when_settled,
             stop_requested: false,
             broken: None,
+            holds_spare_memory: true,
             _lock: lock,
         })
     }
@@ -267,9 +270,19 @@ impl Host {
                 break;
             }
             self.tell_manager();
+            self.give_back_memory();
             self.wait().await;
         }
         self.finish().await
+    }
+
+    /// Once a start, or the change to another file, is over: the file's text and syntax tree and the news of the start
+    /// take about as much as everything that stays.
+    fn give_back_memory(&mut self) {
+        if self.holds_spare_memory && self.machine.phase() == Phase::Running {
+            self.holds_spare_memory = false;
+            mainstay_os::give_back_memory();
+        }
     }
 
     /// Every service is at its end by itself: waiting for a command would be waiting for ever. A service somebody
@@ -454,6 +467,7 @@ impl Host {
             return;
         }
         self.tell(Event::Apply(stack));
+        self.holds_spare_memory = true;
         match wait {
             Some(timeout) if !diff.is_empty() => {
                 let now = self.now();

@@ -80,9 +80,9 @@ impl Host {
                 tracing::trace!(service.name = %replica, spawn.id = spawn.0, probe = %kind, "probe");
                 let probe =
                     self.machine.stack().service(replica.service.as_str()).and_then(|service| match kind {
-                        ProbeKind::Startup => service.startup.as_ref(),
-                        ProbeKind::Readiness => service.readiness.as_ref(),
-                        ProbeKind::Liveness => service.liveness.as_ref(),
+                        ProbeKind::Startup => service.startup.as_deref(),
+                        ProbeKind::Readiness => service.readiness.as_deref(),
+                        ProbeKind::Liveness => service.liveness.as_deref(),
                     });
                 // The machine only asks for probes the stack declares, and only where there is something to ask.
                 let probe = probe?.clone();

@@ -57,7 +57,7 @@ pub(crate) struct Replica {
     /// counts on it.
     pub(crate) joining: bool,
     /// A tree that outlived its kill; nothing is launched while it is there.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<Box<Held>>,
     /// As it stands in the machine's index of deadlines.
     pub(crate) deadline: Option<(Moment, DeadlineReason)>,
 }
@@ -75,8 +75,8 @@ pub(crate) enum Actual {
     Running(Running),
     /// It waits for its next try.
     Backoff { until: Moment },
-    /// It is on its way down.
-    Stopping(Stopping),
+    /// It is on its way down. In a place of its own, as what is rare and large should not make every replica large.
+    Stopping(Box<Stopping>),
     /// Nothing of its program is there; a command around its life is awaited before anything else happens to it.
     Closing(Closing),
     /// Down, as asked or as its policy says.

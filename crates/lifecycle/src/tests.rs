@@ -113,15 +113,15 @@ pub(crate) fn backoff(mut it: Service, first: u64, give_up: Option<(u32, u64)>) 
     it
 }
 
-pub(crate) fn probe(period: u64, failures: u32) -> Probe {
-    Probe {
+pub(crate) fn probe(period: u64, failures: u32) -> Box<Probe> {
+    Box::new(Probe {
         check: Check::Ask(tcp()),
         initial_delay: Duration::ZERO,
         period: ms(period),
         timeout: ms(1000),
         success_threshold: 1,
         failure_threshold: failures,
-    }
+    })
 }
 
 pub(crate) fn stack(services: Vec<Service>) -> Stack {

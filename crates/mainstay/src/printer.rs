@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 const LEAST_BYTES: usize = 1024;
 /// Room for what happens, whatever the programs write: a failure must not be left out because another service talks.
 const MAX_EVENTS: usize = 4096;
+/// Pieces that wait to be shown, at most; threads that look at the same moment may put in one more each.
+const MAX_WAITING: usize = MAX_WAITING_BYTES / LEAST_BYTES + MAX_EVENTS;
 /// Bytes of one line shown; a terminal is no place for a line of megabytes.
 const MAX_SHOWN_BYTES: usize = 4096;
 /// A terminal that takes nothing for this long at the end is not waited for, and one that takes little not longer than that.
@@ -57,9 +59,12 @@ enum Shown {
 /// The entrance to the printing thread. Cheap to clone; never blocks.
 #[derive(Clone)]
 pub(crate) struct Printer {
-    queue: SyncSender<Shown>,
+    queue: Sender<Shown>,
     left_out: Arc<AtomicUsize>,
     waiting_bytes: Arc<AtomicUsize>,
+    /// Pieces put into the queue so far. What waits has its bound here, because a queue that knows its own takes the
+    /// memory for all of it from the first.
+    given: Arc<AtomicUsize>,
     /// Pieces the terminal has taken so far.
     taken: Arc<AtomicUsize>,
     detail: Detail,
@@ -67,7 +72,7 @@ pub(crate) struct Printer {
 
 impl Printer {
     pub(crate) fn start(stack: &Stack, detail: Detail) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (queue, inbox) = sync_channel(MAX_WAITING_BYTES / LEAST_BYTES + MAX_EVENTS);
+        let (queue, inbox) = channel();
         let left_out = Arc::new(AtomicUsize::new(0));
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let taken = Arc::new(AtomicUsize::new(0));
@@ -77,7 +82,8 @@ impl Printer {
             .name("terminal".into())
             .stack_size(256 * 1024)
             .spawn(move || page.run(&inbox))?;
-        Ok((Self { queue, left_out, waiting_bytes, taken, detail }, thread))
+        let given = Arc::new(AtomicUsize::new(0));
+        Ok((Self { queue, left_out, waiting_bytes, given, taken, detail }, thread))
     }
 
     pub(crate) fn event(&self, event: &Event) {
@@ -106,12 +112,14 @@ impl Printer {
     }
 
     fn offer(&self, shown: Shown, lines: usize) {
-        match self.queue.try_send(shown) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => {
-                self.left_out.fetch_add(lines, Ordering::Relaxed);
-            }
+        let waiting = self.given.load(Ordering::Relaxed).saturating_sub(self.taken.load(Ordering::Relaxed));
+        if waiting >= MAX_WAITING && !matches!(shown, Shown::End) {
+            self.left_out.fetch_add(lines, Ordering::Relaxed);
+            return;
         }
+        self.given.fetch_add(1, Ordering::Relaxed);
+        // Without a thread there is nobody left to show it to.
+        let _ = self.queue.send(shown);
     }
 }
 

@@ -35,7 +35,7 @@ pub use journal::Journal;
 pub use launcher::run_launcher_if_asked;
 pub use leftovers::end_leftovers_of_earlier_host;
 pub(crate) use limits::original_open_files_limit;
-pub use limits::{keep_memory_small, raise_open_files_limit};
+pub use limits::{give_back_memory, keep_memory_small, raise_open_files_limit};
 pub(crate) use listener::{SocketFile, open_socket};
 pub use manager::monotonic_micros;
 pub(crate) use manager::send_notification;

@@ -26,6 +26,9 @@ pub const fn run_launcher_if_asked() {}
 /// Nothing to tell the allocator here.
 pub const fn keep_memory_small() {}
 
+/// The process heap gives pages back by itself (HeapFree).
+pub const fn give_back_memory() {}
+
 /// No limit is in force, because no service is run.
 #[must_use]
 pub fn limits_in_force_here(limits: &ResourceLimits, _switches_user: bool) -> Vec<LimitStatus> {

@@ -519,9 +519,9 @@ impl<S: Subject> Episode<S> {
 
 pub(crate) fn probe(service: &Service, kind: ProbeKind) -> Option<&mainstay_config::Probe> {
     match kind {
-        ProbeKind::Startup => service.startup.as_ref(),
-        ProbeKind::Readiness => service.readiness.as_ref(),
-        ProbeKind::Liveness => service.liveness.as_ref(),
+        ProbeKind::Startup => service.startup.as_deref(),
+        ProbeKind::Readiness => service.readiness.as_deref(),
+        ProbeKind::Liveness => service.liveness.as_deref(),
     }
 }
 

@@ -7,6 +7,7 @@
 mod capturers;
 mod find;
 mod follow;
+mod journald;
 mod many;
 mod throughput;
 
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::report::{median, ratio};
-pub(super) use capturers::Capturer;
+pub(super) use capturers::{Capturer, DEFAULT};
 
 /// What the throughput's ratios are taken to: the least that a capture with times can do.
 const FLOOR: Capturer = Capturer::MincapStamp;

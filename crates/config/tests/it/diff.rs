@@ -233,7 +233,7 @@ fn all_changes() -> Vec<Change> {
         timeout: _,
         success_threshold: _,
         failure_threshold: _,
-    } = readiness.unwrap();
+    } = *readiness.unwrap();
     let Backoff { first: _, factor: _, max: _, jitter: _, reset_after: _ } = backoff;
     let GiveUp { failures: _, within: _, retry_after: _ } = give_up.unwrap();
     let Listen { name: _, address: _ } = &listen[0];

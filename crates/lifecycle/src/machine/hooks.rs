@@ -97,9 +97,14 @@ impl StackMachine {
         ];
         let ended = match &replica.actual {
             Actual::Closing(Closing { exit, killed, then, .. }) => Some((*exit, killed.as_ref(), then)),
-            Actual::Running(Running { pid, .. })
-            | Actual::Stopping(Stopping { launched: Some((pid, _)), exit: None, .. }) => {
+            Actual::Running(Running { pid, .. }) => {
                 facts.push(("MAINSTAY_PID", pid.to_string()));
+                None
+            }
+            Actual::Stopping(stopping) => {
+                if let Stopping { launched: Some((pid, _)), exit: None, .. } = **stopping {
+                    facts.push(("MAINSTAY_PID", pid.to_string()));
+                }
                 None
             }
             Actual::Waiting
@@ -107,7 +112,6 @@ impl StackMachine {
             | Actual::Preparing { .. }
             | Actual::Launching { .. }
             | Actual::Backoff { .. }
-            | Actual::Stopping(_)
             | Actual::Stopped
             | Actual::Completed => None,
         };

@@ -73,7 +73,7 @@ impl StackMachine {
     pub(super) fn next_step(&mut self, at: At, failed: Option<String>) {
         let now = self.now;
         let Actual::Stopping(stopping) = &mut self.replica_mut(at).actual else { return };
-        let Stopping { spawn, asked_at, .. } = *stopping;
+        let Stopping { spawn, asked_at, .. } = **stopping;
         let stage = stopping.stage;
         let (kill_at, done) = match stage {
             Stage::BeforeStop { kill_at, .. } => (kill_at, 0),

@@ -26,8 +26,8 @@ impl StackMachine {
         let wanted = self.wanted_of(at);
         let replica = self.replica_mut(at);
         let Actual::Stopping(stopping) = &replica.actual else { return };
-        let Stopping { spawn, launched, exit, then, .. } = stopping.clone();
-        replica.held = Some(Held { spawn, launched, exit, then, after_exit: None });
+        let Stopping { spawn, launched, exit, then, .. } = (**stopping).clone();
+        replica.held = Some(Box::new(Held { spawn, launched, exit, then, after_exit: None }));
         let actual = match wanted {
             Wanted::Up => Actual::Failed(Outlook::AwaitsTree),
             Wanted::Down => Actual::Stopped,
@@ -38,7 +38,7 @@ impl StackMachine {
     /// Ends a replica that has no program. An `after_exit` for the sake of what was to follow ends too; where what was
     /// left behind is still there, that is the news.
     pub(super) fn put_down(&mut self, at: At, reason: Reason) {
-        let reason = match &self.replica(at).held {
+        let reason = match self.replica(at).held.as_deref() {
             Some(Held { after_exit: Some(task), .. }) => {
                 self.end_run(*task);
                 reason
@@ -80,7 +80,8 @@ impl StackMachine {
     }
 
     pub(super) fn let_go(&mut self, at: At) {
-        let Some(Held { exit, then, .. }) = self.replica_mut(at).held.take() else { return };
+        let Some(held) = self.replica_mut(at).held.take() else { return };
+        let Held { exit, then, .. } = *held;
         match &self.replica(at).actual {
             Actual::Failed(Outlook::AwaitsTree) => self.ended(at, then, exit, None),
             Actual::Waiting | Actual::Failed(Outlook::WatchesGates) => self.enqueue(at.service),
@@ -105,7 +106,7 @@ impl StackMachine {
     /// A changed file no longer has this replica. Its `after_exit`, if that runs, is ended with it.
     pub(super) fn disown(&mut self, id: ReplicaId, replica: Replica) {
         if let Some(held) = replica.held.filter(|held| held.after_exit.is_none()) {
-            self.orphans.insert(id, held);
+            self.orphans.insert(id, *held);
         }
     }
 
@@ -118,7 +119,7 @@ impl StackMachine {
                     self.spawns.insert(held.spawn, at);
                     let replica = self.replica_mut(at);
                     replica.reason = Reason::LeftBehind;
-                    replica.held = Some(Held { then: Then::Stop, ..held });
+                    replica.held = Some(Box::new(Held { then: Then::Stop, ..held }));
                 }
                 None => {
                     self.orphans.insert(id, held);

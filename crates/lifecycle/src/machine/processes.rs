@@ -169,7 +169,7 @@ impl StackMachine {
                         tried: Vec::new(),
                         then: Then::Policy(ending),
                     };
-                    self.shift(at, Actual::Stopping(stopping), cause);
+                    self.shift(at, Actual::Stopping(Box::new(stopping)), cause);
                 }
             }
             Actual::Stopping(stopping) if stopping.exit.is_none() => {

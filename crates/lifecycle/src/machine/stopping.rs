@@ -50,7 +50,7 @@ impl StackMachine {
         let plan = Plan::new(&service.stop, before);
         let tried = Vec::new();
         let stopping = Stopping { spawn, launched, exit: None, asked_at: now, stage, plan, tried, then };
-        self.shift(at, Actual::Stopping(stopping), reason);
+        self.shift(at, Actual::Stopping(Box::new(stopping)), reason);
         if launched.is_some() {
             self.begin_ladder(at);
         }
@@ -102,7 +102,7 @@ impl StackMachine {
         let (plan, tried, then) = (Plan::default(), Vec::new(), Then::Stop);
         let stopping = Stopping { spawn, launched, exit: None, asked_at: now, stage, plan, tried, then };
         let reason = self.slots[at.service].down_reason.clone();
-        self.shift(at, Actual::Stopping(stopping), reason);
+        self.shift(at, Actual::Stopping(Box::new(stopping)), reason);
     }
 
     pub(super) fn kill_everything(&mut self, after: Option<Duration>) {
@@ -140,7 +140,7 @@ impl StackMachine {
     /// The last process of a stopping tree is gone.
     pub(super) fn finish_stopping(&mut self, at: At) {
         let Actual::Stopping(stopping) = &self.replica(at).actual else { return };
-        let Stopping { spawn, launched, exit, stage, then, tried, .. } = stopping.clone();
+        let Stopping { spawn, launched, exit, stage, then, tried, .. } = (**stopping).clone();
         self.spawns.remove(&spawn);
         let killed = match stage {
             Stage::Killed { after, .. } => after.map(|after| Reason::Killed { after, tried }),

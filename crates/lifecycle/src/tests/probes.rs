@@ -4,7 +4,7 @@ use ProbeKind::{Liveness, Readiness, Startup};
 
 use super::*;
 
-fn with(startup: Option<Probe>, readiness: Option<Probe>, liveness: Option<Probe>) -> Bench {
+fn with(startup: Option<Box<Probe>>, readiness: Option<Box<Probe>>, liveness: Option<Box<Probe>>) -> Bench {
     let mut bench = Bench::started(vec![Service { startup, readiness, liveness, ..service("web") }]);
     bench.last.clear();
     bench
@@ -12,7 +12,7 @@ fn with(startup: Option<Probe>, readiness: Option<Probe>, liveness: Option<Probe
 
 #[test]
 fn readiness_decides_over_ready_and_unready() {
-    let mut bench = with(None, Some(Probe { success_threshold: 2, ..probe(100, 2) }), None);
+    let mut bench = with(None, Some(Box::new(Probe { success_threshold: 2, ..*probe(100, 2) })), None);
     assert_eq!(bench.launched(1), ["probe #1 readiness"]);
     bench.probe(1, Readiness, true);
     assert_eq!(bench.state("web"), State::Starting, "two passes in a row are needed");
@@ -88,7 +88,7 @@ fn startup_alone_makes_ready() {
 
 #[test]
 fn startup_fails_by_time_however_often_it_was_asked() {
-    let mut bench = with(Some(Probe { initial_delay: ms(50), ..probe(100, 3) }), None, None);
+    let mut bench = with(Some(Box::new(Probe { initial_delay: ms(50), ..*probe(100, 3) })), None, None);
     assert_eq!(bench.launched(1), NOTHING);
     assert_eq!(bench.until(50), ["probe #1 startup"]);
     let mut checks = 0;
@@ -122,7 +122,7 @@ fn a_lost_liveness_restarts_gracefully_and_counts_as_a_failure() {
 
 #[test]
 fn initial_delays_count_from_the_launch() {
-    let delayed = |delay| Some(Probe { initial_delay: ms(delay), ..probe(1000, 3) });
+    let delayed = |delay| Some(Box::new(Probe { initial_delay: ms(delay), ..*probe(1000, 3) }));
     let mut bench = with(None, delayed(30), delayed(70));
     assert_eq!(bench.launched(1), NOTHING);
     assert_eq!(bench.until(29), NOTHING);

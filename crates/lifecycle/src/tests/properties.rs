@@ -7,8 +7,8 @@ use mainstay_config::Lose;
 
 use super::*;
 
-fn told(check: Check) -> Option<Probe> {
-    Some(Probe { check, ..probe(200, 2) })
+fn told(check: Check) -> Option<Box<Probe>> {
+    Some(Box::new(Probe { check, ..*probe(200, 2) }))
 }
 
 proptest! {
@@ -126,14 +126,14 @@ fn extreme_service(times: &[Duration], counts: &[u32], asks: bool) -> Service {
     let mut counts = counts.iter().copied().cycle();
     let mut time = || times.next().unwrap();
     let mut probe = |check: Check| {
-        Some(Probe {
+        Some(Box::new(Probe {
             check: if asks { Check::Ask(tcp()) } else { check },
             initial_delay: time(),
             period: time(),
             timeout: time(),
             success_threshold: 1,
             failure_threshold: counts.next().unwrap(),
-        })
+        }))
     };
     let (startup, readiness, liveness) =
         (probe(Check::Log("x".into())), probe(Check::NotifyFd(3)), probe(Check::Notify));

@@ -7,11 +7,11 @@ use ProbeKind::{Liveness, Readiness, Startup};
 
 use super::*;
 
-fn told(check: Check, period: u64, failures: u32) -> Option<Probe> {
-    Some(Probe { check, ..probe(period, failures) })
+fn told(check: Check, period: u64, failures: u32) -> Option<Box<Probe>> {
+    Some(Box::new(Probe { check, ..*probe(period, failures) }))
 }
 
-fn with(startup: Option<Probe>, readiness: Option<Probe>, liveness: Option<Probe>) -> Bench {
+fn with(startup: Option<Box<Probe>>, readiness: Option<Box<Probe>>, liveness: Option<Box<Probe>>) -> Bench {
     let it = backoff(service("web"), 500, None);
     let mut bench = Bench::started(vec![Service { startup, readiness, liveness, ..it }]);
     assert_eq!(bench.launched(1), NOTHING, "it is never asked");
@@ -48,7 +48,7 @@ fn a_start_that_says_nothing_fails_when_its_budget_is_over() {
         (Check::NotifyFd(3), "startup probe failed: no newline on its descriptor 3 within 350ms"),
         (Check::Log("up$".into()), "startup probe failed: no line that matches /up$/ within 350ms"),
     ] {
-        let startup = Probe { initial_delay: ms(50), ..told(check, 100, 3).unwrap() };
+        let startup = Box::new(Probe { initial_delay: ms(50), ..*told(check, 100, 3).unwrap() });
         let mut bench = with(Some(startup), None, None);
         assert_eq!(bench.until(349), NOTHING);
         assert_eq!(bench.until(350), ["signal #1 SIGTERM"]);
@@ -172,7 +172,7 @@ fn a_watchdog_counts_from_the_first_word_where_the_program_says_when_it_is_ready
     assert_eq!(bench.until(5299), NOTHING);
     assert_eq!(bench.until(5300), ["signal #1 SIGTERM"]);
     // Its initial delay is not cut short by an early word.
-    let delayed = Probe { initial_delay: ms(1000), ..watchdog().unwrap() };
+    let delayed = Box::new(Probe { initial_delay: ms(1000), ..*watchdog().unwrap() });
     let mut bench = with(None, told(Check::Notify, 100, 3), Some(delayed));
     bench.says(1, Ready);
     assert_eq!(bench.until(1299), NOTHING);

@@ -31,6 +31,17 @@ pub fn raise_open_files_limit() -> io::Result<(u64, u64)> {
     Ok((soft, hard))
 }
 
+/// Gives memory that was freed back to the system, wherever in the heap it lies: for moments after which much less is
+/// needed than before. Takes about a millisecond for each 10 MB of heap. malloc_trim(3); without effect where the C library is
+/// not glibc.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim only releases pages that no allocation lies on.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Tells the allocator to keep one heap for all threads and to give free memory back early: a host has a few threads
 /// that allocate little each, and lives for months. mallopt(3); without effect where the C library is not glibc.
 pub fn keep_memory_small() {

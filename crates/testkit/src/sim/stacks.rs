@@ -196,8 +196,8 @@ fn check(random: &mut Random, kind: ProbeKind) -> Check {
     }
 }
 
-fn probe(random: &mut Random, kind: ProbeKind) -> Option<Probe> {
-    random.one_in(4).then(|| Probe {
+fn probe(random: &mut Random, kind: ProbeKind) -> Option<Box<Probe>> {
+    let probe = |random: &mut Random| Probe {
         check: check(random, kind),
         initial_delay: if random.one_in(2) {
             Duration::ZERO
@@ -208,7 +208,8 @@ fn probe(random: &mut Random, kind: ProbeKind) -> Option<Probe> {
         timeout: random.duration(Duration::from_millis(10), Duration::from_secs(3)),
         success_threshold: 1 + random.below(2) as u32,
         failure_threshold: 1 + random.below(3) as u32,
-    })
+    };
+    random.one_in(4).then(|| Box::new(probe(random)))
 }
 
 fn backoff(random: &mut Random) -> Backoff {

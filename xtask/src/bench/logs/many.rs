@@ -185,7 +185,8 @@ fn start(who: Capturer, dir: &Path, tools: &LogTools) -> anyhow::Result<Child> {
         | Capturer::S6Log
         | Capturer::Multilog
         | Capturer::MultilogStamp
-        | Capturer::Svlogd => bail!("{} does not take part", who.name()),
+        | Capturer::Svlogd
+        | Capturer::Journald => bail!("{} does not take part", who.name()),
     };
     command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
     command.spawn().with_context(|| format!("cannot start {}", who.name()))

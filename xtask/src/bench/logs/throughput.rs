@@ -1,6 +1,7 @@
 //! One program writes numbered lines as fast as it can; who captures them is timed, its processor time is taken, and what
 //! it kept is compared with what was written.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -15,10 +16,10 @@ use super::super::measure::{LIMIT, read_records};
 use super::super::processes;
 use super::super::report::{float, median};
 use super::capturers::{Capturer, text};
-use super::{LogPlan, LogTools};
+use super::{LogPlan, LogTools, journald};
 
 /// Bytes of a line, with its end (`loud.c`).
-const LINE_BYTES: u64 = 100;
+pub(super) const LINE_BYTES: u64 = 100;
 /// Captured, when the keepers use less than this in [`QUIET`].
 const QUIET_CPU_NS: u64 = 1_000_000;
 const QUIET: Duration = Duration::from_millis(200);
@@ -28,9 +29,9 @@ const QUIET: Duration = Duration::from_millis(200);
 pub(super) struct Captured {
     pub(super) bytes: u64,
     /// From before the program's first write to after its last, by its own clock.
-    ns: u64,
+    pub(super) ns: u64,
     /// Of whoever captures, all its work included (compression, for one), without the program.
-    cpu_ns: u64,
+    pub(super) cpu_ns: u64,
 }
 
 /// The figures of one capturer over its runs.
@@ -73,6 +74,9 @@ pub(super) fn measure(
     plan: &LogPlan,
     dir: &Path,
 ) -> anyhow::Result<Captured> {
+    if who == Capturer::Journald {
+        return journald::measure(tools, plan, dir);
+    }
     let dir = empty(dir)?;
     let lines = (if who.is_fast() { plan.fast_mib } else { plan.slow_mib } << 20) / LINE_BYTES;
     let records_path = dir.join("records");
@@ -90,19 +94,25 @@ pub(super) fn measure(
         sleep(Duration::from_millis(5));
     };
     let keepers = running.keepers(record.pid);
-    let mut cpu_ns = processes::cpu_ns(&keepers);
-    loop {
-        sleep(QUIET);
-        let before_ns = std::mem::replace(&mut cpu_ns, processes::cpu_ns(&keepers));
-        if cpu_ns - before_ns < QUIET_CPU_NS {
-            break;
-        }
-        ensure!(begun.elapsed() < LIMIT, "it still works {} s after the start", LIMIT.as_secs());
-    }
+    let cpu_ns = settled_cpu(&keepers)?;
     running.end()?;
     compare(who, &dir, lines, tools)?;
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     Ok(Captured { bytes: lines * LINE_BYTES, ns: record.last_ns - record.first_ns, cpu_ns })
+}
+
+/// The processor time of these once they have come to rest.
+pub(super) fn settled_cpu(keepers: &BTreeSet<u32>) -> anyhow::Result<u64> {
+    let begun = Instant::now();
+    let mut cpu_ns = processes::cpu_ns(keepers);
+    loop {
+        sleep(QUIET);
+        let before_ns = std::mem::replace(&mut cpu_ns, processes::cpu_ns(keepers));
+        if cpu_ns - before_ns < QUIET_CPU_NS {
+            return Ok(cpu_ns);
+        }
+        ensure!(begun.elapsed() < LIMIT, "it still works {} s after the last line", LIMIT.as_secs());
+    }
 }
 
 /// A new folder for one measurement.
