@@ -20,6 +20,8 @@ pub(crate) const MAX_KEPT: i64 = 100_000;
 const PRUNE_EVERY: usize = 1000;
 /// Entries written in one transaction.
 const BATCH: usize = 1000;
+/// Room for entries that is kept from one transaction to the next.
+const KEPT_ROOM: usize = 16;
 /// How long the thread lets entries gather after the first one: a change of a stack comes as many entries at once, and
 /// a transaction for each would cost more than all of them together. Nobody waits for it but a reader of the record.
 const GATHER: Duration = Duration::from_millis(2);
@@ -318,6 +320,8 @@ impl Writer {
             self.queued.fetch_sub(self.waiting.len(), Ordering::Relaxed);
             self.since_prune += self.waiting.len();
             self.waiting.clear();
+            // A start of a large stack fills a batch; after it a few at a time come.
+            self.waiting.shrink_to(KEPT_ROOM);
         }
         if self.since_prune >= PRUNE_EVERY {
             self.since_prune = 0;

@@ -173,7 +173,8 @@ pub struct Processes {
     stack: mainstay_types::StackName,
     /// RLIMIT_NOFILE for services that name none: what the host itself was started with.
     open_files: (u64, u64),
-    trees: HashMap<SpawnId, Tree>,
+    /// In places of their own: a table is up to half empty.
+    trees: HashMap<SpawnId, Box<Tree>>,
     /// Unreaped main processes by pid.
     mains: HashMap<u32, SpawnId>,
     adopted: Adopted,

@@ -50,7 +50,7 @@ pub(super) fn measure(tools: &LogTools, plan: &LogPlan, dir: &Path) -> anyhow::R
         .filter(|pid| processes::name(*pid).as_deref() == Some(NAME))
         .collect();
     ensure!(journald.len() == 1, "{} journals run in the container", journald.len());
-    let before_ns = processes::cpu_ns(&journald);
+    let before_ns = processes::cpu_with_ended_threads_ns(&journald);
     let mut start = container.command("systemctl");
     start.args(["start", "--no-block", "loud.service"]);
     run(start)?;

@@ -66,13 +66,13 @@ pub(super) fn measure(who: Capturer, tools: &LogTools, plan: &LogPlan, dir: &Pat
     };
     sleep(WARM_UP);
     let helpers: BTreeSet<u32> = processes::tree(supervisor.0.id()).difference(&services).copied().collect();
-    let cpu_before_ns = processes::cpu_ns(&helpers);
+    let cpu_before_ns = processes::cpu_with_ended_threads_ns(&helpers);
     let mut samples_kib = vec![processes::pss_kib(&helpers)];
     for _ in 0..plan.many_s {
         sleep(Duration::from_secs(1));
         samples_kib.push(processes::pss_kib(&helpers));
     }
-    let cpu_ns = processes::cpu_ns(&helpers) - cpu_before_ns;
+    let cpu_ns = processes::cpu_with_ended_threads_ns(&helpers) - cpu_before_ns;
     let alive = services.iter().filter(|pid| processes::lives(**pid)).count();
     ensure!(alive == SERVICES, "only {alive} of {SERVICES} services live");
     supervisor.end(who)?;

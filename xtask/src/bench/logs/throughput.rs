@@ -20,8 +20,8 @@ use super::{LogPlan, LogTools, journald};
 
 /// Bytes of a line, with its end (`loud.c`).
 pub(super) const LINE_BYTES: u64 = 100;
-/// Captured, when the keepers use less than this in [`QUIET`].
-const QUIET_CPU_NS: u64 = 1_000_000;
+/// Captured, when the keepers use less than this in [`QUIET`]: not one tick.
+const QUIET_CPU_NS: u64 = 1;
 const QUIET: Duration = Duration::from_millis(200);
 
 /// What one run showed.
@@ -104,11 +104,11 @@ pub(super) fn measure(
 /// The processor time of these once they have come to rest.
 pub(super) fn settled_cpu(keepers: &BTreeSet<u32>) -> anyhow::Result<u64> {
     let begun = Instant::now();
-    let mut cpu_ns = processes::cpu_ns(keepers);
+    let mut cpu_ns = processes::cpu_with_ended_threads_ns(keepers);
     loop {
         sleep(QUIET);
-        let before_ns = std::mem::replace(&mut cpu_ns, processes::cpu_ns(keepers));
-        if cpu_ns - before_ns < QUIET_CPU_NS {
+        let before_ns = std::mem::replace(&mut cpu_ns, processes::cpu_with_ended_threads_ns(keepers));
+        if cpu_ns.saturating_sub(before_ns) < QUIET_CPU_NS {
             return Ok(cpu_ns);
         }
         ensure!(begun.elapsed() < LIMIT, "it still works {} s after the last line", LIMIT.as_secs());

@@ -100,7 +100,7 @@ impl Processes {
             killing: false,
             rounds: 0,
         };
-        self.trees.insert(spawn, tree);
+        self.trees.insert(spawn, Box::new(tree));
         self.watch_memory(spawn);
         if let Some(link) = &mut self.link {
             link.send(frame, group, handed);

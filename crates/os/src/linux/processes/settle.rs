@@ -11,7 +11,7 @@ use super::adopted::Known;
 use super::link::{Answer, Visit};
 use super::main_process::exit_of_other;
 use super::requests::{kill_group, to_signal};
-use super::{Main, Processes, Request, Source, Tree, TreeState};
+use super::{Main, Processes, Request, Source, TreeState};
 use crate::ProcessEvent;
 use crate::linux::cgroup;
 use crate::linux::explain::{explain, failure_of};
@@ -174,7 +174,7 @@ impl Processes {
 
     /// Whether something of a tree without a group may live besides its main process.
     fn may_live(&self, spawn: SpawnId) -> bool {
-        self.adopted.any_of(spawn) || self.trees.get(&spawn).is_some_and(Tree::first_lives)
+        self.adopted.any_of(spawn) || self.trees.get(&spawn).is_some_and(|tree| tree.first_lives())
     }
 
     pub(super) fn refresh_adopted(&mut self) {
