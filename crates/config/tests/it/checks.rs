@@ -28,7 +28,12 @@ fn action(entry: &str) -> ProbeAction {
 }
 
 fn readiness(keys: &str) -> Probe {
-    good(&with(&format!("readiness = {{ {keys} }}"))).services.remove(0).readiness.map(|probe| *probe).unwrap()
+    good(&with(&format!("readiness = {{ {keys} }}")))
+        .services
+        .remove(0)
+        .readiness
+        .map(|probe| *probe)
+        .unwrap()
 }
 
 #[test]

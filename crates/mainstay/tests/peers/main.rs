@@ -1,5 +1,5 @@
 //! Real programs under `mainstay run`: PostgreSQL, Redis, nginx, Node, Python, and the example shop whole; and `mainstay run`
-//! under runit and s6.
+//! under runit and s6; and Prometheus' own reader of metrics.
 //!
 //! A program that is not installed makes its test say so and pass; with MAINSTAY_REQUIRE_PEERS set, as in CI, it fails.
 
@@ -38,7 +38,7 @@ fn need<const N: usize>(programs: [&str; N]) -> Option<[PathBuf; N]> {
     }
     assert!(
         std::env::var_os("MAINSTAY_REQUIRE_PEERS").is_none(),
-        "not installed: {} (Debian: postgresql redis-server nginx-light nodejs python3 runit s6)",
+        "not installed: {} (Debian: postgresql redis-server nginx-light nodejs python3 runit s6 prometheus)",
         missing.join(", ")
     );
     // Past the test harness, which keeps what a passing test prints to itself.
@@ -75,6 +75,51 @@ fn open_folder() -> tempfile::TempDir {
 /// The account PostgreSQL runs as: it refuses root.
 fn database_user() -> String {
     if mainstay_os::is_root() { "postgres".to_owned() } else { std::env::var("USER").unwrap() }
+}
+
+/// `GET /metrics` as Prometheus itself reads it.
+#[test]
+fn prometheus_takes_the_metrics() {
+    let Some([promtool]) = need(["promtool"]) else { return };
+    let fixture = Fixture::new(
+        r#"
+        stack = "measured"
+        [service.web]
+        command = ["sh", "-c", "echo one; echo 'two \"quoted\"' >&2; exec sleep 1000"]
+        log = { redact = ["two"] }
+        [service."odd-name"]
+        command = "sleep 1000"
+        replicas = 2
+        "#,
+    );
+    let mut host = fixture.run(&[]);
+    host.wait_state("web", "ready");
+    host.wait_for("both lines", SOON, |_| fixture.log("web").lines().nth(1).map(drop));
+    let mut socket = std::os::unix::net::UnixStream::connect(fixture.path("run/measured.sock")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(socket, "GET /metrics HTTP/1.0\r\nHost: mainstay\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, metrics) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.0 200") && head.contains("text/plain"), "{head}");
+    let mut check = std::process::Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    check.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    // It also says what its linter does not like, and then ends with 3.
+    assert!(output.status.success(), "{}\n{metrics}", String::from_utf8_lossy(&output.stderr));
+    for line in [
+        "mainstay_log_records_total{stack=\"measured\",service=\"web\",replica=\"0\",stream=\"stdout\"} 1",
+        "mainstay_log_records_total{stack=\"measured\",service=\"web\",replica=\"0\",stream=\"stderr\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    host.stop();
 }
 
 #[test]
@@ -147,7 +192,7 @@ fn nginx_reads_its_configuration_again() {
         r#"
         [service.proxy]
         command = ["{}", "-p", ".", "-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;"]
-        readiness = {{ http = "http://127.0.0.1:{port}/", body = "^one$" }}
+        readiness = {{ http = "http://127.0.0.1:{port}/", body = "^one$", period = "1s" }}
         stop = {{ signal = "SIGQUIT" }}
         reload = {{ signal = "SIGHUP" }}
         "#,
