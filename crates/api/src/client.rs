@@ -29,7 +29,7 @@ use crate::query::Target;
 use crate::route::Route;
 use crate::{
     CommandOptions, CommandReply, Event, EventsQuery, LogEntry, LogLevel, LogsQuery, Problem, ReloadOptions,
-    ReloadReply, Status, Verb,
+    ReloadReply, RotateReply, Status, Verb,
 };
 
 /// How long a host may take to answer what it answers from memory or with one look into its records. For a command
@@ -160,6 +160,12 @@ impl Client {
     /// The lines the query asks for, then those that are written; without `since` and `last`, only the latter.
     pub async fn follow_logs(&self, query: &LogsQuery) -> Result<Followed<LogEntry>, ClientError> {
         self.follow(Route::Logs, Target::new(Route::Logs).logs(query).follow()).await
+    }
+
+    /// Has the current log files of these services closed, of all without one.
+    pub async fn rotate_logs(&self, services: &[String]) -> Result<RotateReply, ClientError> {
+        let target = Target::new(Route::RotateLogs).services_to_rotate(services);
+        self.json(Route::RotateLogs, target, Some(ANSWER_TIMEOUT)).await
     }
 
     /// What the host's own log tells.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::stream::BoxStream;
 use mainstay_types::{Level, Timestamp};
 
-use crate::{CommandReply, Event, LogEntry, LogLevel, OutputStream, Problem, ReloadReply, Status};
+use crate::{
+    CommandReply, Event, LogEntry, LogLevel, OutputStream, Problem, ReloadReply, RotateReply, Status,
+};
 
 /// Events as they happen. It ends when the host does.
 pub type EventStream = BoxStream<'static, Event>;
@@ -45,6 +47,10 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
     /// The lines `query` asks for, then those that are written. Without `since` and `last`, only those written from
     /// now on.
     fn follow_logs(&self, query: LogsQuery) -> impl Future<Output = Result<LogStream, Problem>> + Send;
+
+    /// Closes the current log file of each replica of these services, of all without one.
+    fn rotate_logs(&self, services: Vec<String>)
+    -> impl Future<Output = Result<RotateReply, Problem>> + Send;
 
     /// What the host's own log tells.
     fn log_level(&self) -> impl Future<Output = Result<LogLevel, Problem>> + Send;

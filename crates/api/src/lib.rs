@@ -28,5 +28,5 @@ pub use server::{MAX_CONNECTIONS, Notice, serve, serve_with_notices};
 pub use shapes::{
     CommandOutcome, CommandReply, Event, EventKind, ExitInfo, FileStatus, HostStatus, LastExit, LimitStatus,
     ListenStatus, LogEntry, LogLevel, OutputStream, Plan, PlanAction, PlanKey, PlanService, ReloadReply,
-    ReplicaStatus, ServiceKind, ServiceStatus, Status,
+    ReplicaStatus, RotateOutcome, RotateReply, RotatedLog, ServiceKind, ServiceStatus, Status,
 };

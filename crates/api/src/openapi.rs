@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::problem::PROBLEM_JSON;
 use crate::route::{Method, OWN_LEVEL, Parameter, ParameterKind, Route};
-use crate::{CommandReply, Event, LogEntry, LogLevel, Problem, ReloadReply, Status};
+use crate::{CommandReply, Event, LogEntry, LogLevel, Problem, ReloadReply, RotateReply, Status};
 
 /// The OpenAPI 3.1 document of the API.
 #[must_use]
@@ -60,6 +60,9 @@ fn operation(route: Route) -> Value {
         Route::Logs => {
             add(&mut responses, "200", "the lines; or each as it is written", list_or_stream::<LogEntry>());
         }
+        Route::RotateLogs => {
+            add(&mut responses, "200", "what became of each file", json_of::<RotateReply>());
+        }
         Route::LogLevel | Route::SetLogLevel => {
             add(&mut responses, "200", "the level now", json_of::<LogLevel>());
         }
@@ -91,6 +94,7 @@ fn operation_id(route: Route) -> &'static str {
         Route::Reload => "reload-file",
         Route::Events => "events",
         Route::Logs => "logs",
+        Route::RotateLogs => "rotate-logs",
         Route::LogLevel => "log-level",
         Route::SetLogLevel => "set-log-level",
         Route::Metrics => "metrics",
@@ -154,6 +158,7 @@ fn schemas() -> Map<String, Value> {
     collect::<ReloadReply>(&mut found);
     collect::<Event>(&mut found);
     collect::<LogEntry>(&mut found);
+    collect::<RotateReply>(&mut found);
     collect::<LogLevel>(&mut found);
     collect::<Problem>(&mut found);
     // A schema is plain data; it always becomes JSON. One that did not would fail the test of this file.

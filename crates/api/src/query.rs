@@ -7,7 +7,7 @@ use mainstay_types::{Timestamp, parse_duration};
 use crate::problem::nearest;
 use crate::route::{
     AFTER_ID, DRY_RUN, EVENT_SERVICE, FOLLOW, GREP, IGNORE_CASE, LAST, LEVEL, LIMIT, LOG_SERVICE, OWN_LEVEL,
-    Parameter, ParameterKind, Route, SINCE, STREAM, TIMEOUT, UNTIL, WAIT,
+    Parameter, ParameterKind, ROTATE_SERVICE, Route, SINCE, STREAM, TIMEOUT, UNTIL, WAIT,
 };
 use crate::{CommandOptions, EventsQuery, LogsQuery, Problem, ProblemKind, ReloadOptions};
 
@@ -104,6 +104,12 @@ impl Pairs {
         level.ok_or_else(|| bad("level is missing: say which, as in level=debug".to_owned()))
     }
 
+    /// The services whose files are to be closed; none means all.
+    pub(crate) fn services_to_rotate(&self) -> Vec<String> {
+        let services = self.0.iter().filter(|(name, _)| name == ROTATE_SERVICE.name);
+        services.map(|(_, value)| value.clone()).collect()
+    }
+
     pub(crate) fn logs(&self) -> Result<LogsQuery, Problem> {
         let stream = self
             .text(&STREAM)
@@ -187,6 +193,13 @@ impl Target {
         self
     }
 
+    pub(crate) fn services_to_rotate(mut self, services: &[String]) -> Self {
+        for service in services {
+            self.add(&ROTATE_SERVICE, service);
+        }
+        self
+    }
+
     pub(crate) fn level(mut self, level: &str) -> Self {
         self.add(&OWN_LEVEL, level);
         self
@@ -258,6 +271,10 @@ mod tests {
             assert_eq!(pairs.logs(), Ok(logs));
             assert_eq!(pairs.follow(), Ok(false));
         }
+        for services in [vec![], vec!["web".to_owned(), "b&=? %+é".to_owned()]] {
+            let target = Target::new(Route::RotateLogs).services_to_rotate(&services).into_string();
+            assert_eq!(read(&target, Route::RotateLogs).unwrap().services_to_rotate(), services);
+        }
         let events =
             EventsQuery { after_id: Some(i64::MAX), limit: Some(7), service: Some("a/b".to_owned()) };
         for events in [events, EventsQuery::default()] {
@@ -309,6 +326,11 @@ mod tests {
             ),
             (Route::Logs, "/?ignore_case=true", "ignore_case has a meaning only together with grep"),
             (Route::Logs, "/?follow=1", "follow is true or false, not \"1\""),
+            (
+                Route::RotateLogs,
+                "/?all=1",
+                "/v1/logs/rotate takes no query parameter \"all\": there are service",
+            ),
             (Route::SetLogLevel, "/", "level is missing: say which, as in level=debug"),
             (Route::Status, "/?x=1", "/v1/status takes no query parameter \"x\""),
         ] {
@@ -319,6 +341,7 @@ mod tests {
                 Route::Reload => pairs.reload().map(drop),
                 Route::SetLogLevel => pairs.level().map(drop),
                 Route::Status
+                | Route::RotateLogs
                 | Route::LogLevel
                 | Route::Metrics
                 | Route::Healthz

@@ -10,6 +10,7 @@ pub(crate) enum Route {
     Reload,
     Events,
     Logs,
+    RotateLogs,
     LogLevel,
     SetLogLevel,
     Metrics,
@@ -95,6 +96,11 @@ pub(crate) const EVENT_SERVICE: Parameter =
     Parameter { name: "service", kind: ParameterKind::Text, doc: "only of this service" };
 pub(crate) const LOG_SERVICE: Parameter =
     Parameter { name: "service", kind: ParameterKind::Texts, doc: "only of this service; may be repeated" };
+pub(crate) const ROTATE_SERVICE: Parameter = Parameter {
+    name: "service",
+    kind: ParameterKind::Texts,
+    doc: "the log files of this service; may be repeated; without one, those of all services",
+};
 pub(crate) const SINCE: Parameter =
     Parameter { name: "since", kind: ParameterKind::Time, doc: "only lines of this time or later" };
 pub(crate) const UNTIL: Parameter = Parameter {
@@ -136,7 +142,7 @@ pub(crate) const OWN_LEVEL: Parameter = Parameter {
 
 impl Route {
     /// All routes.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Status,
         Self::Command(Verb::Start),
         Self::Command(Verb::Stop),
@@ -145,6 +151,7 @@ impl Route {
         Self::Reload,
         Self::Events,
         Self::Logs,
+        Self::RotateLogs,
         Self::LogLevel,
         Self::SetLogLevel,
         Self::Metrics,
@@ -164,6 +171,7 @@ impl Route {
             Self::Reload => "/v1/reload",
             Self::Events => "/v1/events",
             Self::Logs => "/v1/logs",
+            Self::RotateLogs => "/v1/logs/rotate",
             Self::LogLevel | Self::SetLogLevel => "/v1/log-level",
             Self::Metrics => "/metrics",
             Self::Healthz => "/healthz",
@@ -174,7 +182,7 @@ impl Route {
 
     pub(crate) const fn method(self) -> Method {
         match self {
-            Self::Command(_) | Self::Reload | Self::SetLogLevel => Method::Post,
+            Self::Command(_) | Self::Reload | Self::RotateLogs | Self::SetLogLevel => Method::Post,
             Self::Status
             | Self::Events
             | Self::Logs
@@ -197,6 +205,7 @@ impl Route {
             Self::Reload => "Read the file again, and start, stop and restart what changed",
             Self::Events => "The stack's timeline, oldest first",
             Self::Logs => "What the services wrote, merged by time, oldest first",
+            Self::RotateLogs => "Close the current log files, each between two lines, and begin new ones",
             Self::LogLevel => "What the host's own log tells",
             Self::SetLogLevel => "Change what the host's own log tells, from now on",
             Self::Metrics => "Metrics in the Prometheus text format",
@@ -213,6 +222,7 @@ impl Route {
             Self::Reload => &[DRY_RUN, WAIT, TIMEOUT],
             Self::Events => &[AFTER_ID, LIMIT, EVENT_SERVICE, FOLLOW],
             Self::Logs => &[LOG_SERVICE, SINCE, UNTIL, LAST, GREP, IGNORE_CASE, LEVEL, STREAM, FOLLOW],
+            Self::RotateLogs => &[ROTATE_SERVICE],
             Self::SetLogLevel => &[OWN_LEVEL],
             Self::Status | Self::LogLevel | Self::Metrics | Self::Healthz | Self::Readyz | Self::OpenApi => {
                 &[]

@@ -44,6 +44,7 @@ fn handler<C: ControlPlane>(route: Route) -> MethodRouter<C> {
         Route::Reload => post(reload::<C>),
         Route::Events => get(events::<C>),
         Route::Logs => get(logs::<C>),
+        Route::RotateLogs => post(rotate_logs::<C>),
         Route::LogLevel => get(log_level::<C>),
         Route::SetLogLevel => post(set_log_level::<C>),
         Route::Metrics => get(metrics::<C>),
@@ -126,6 +127,11 @@ async fn logs<C: ControlPlane>(
     }
     let stream = control.follow_logs(query).await?;
     Ok(follow::respond(stream, closing, |_: &LogEntry, frame| frame.event("line")))
+}
+
+async fn rotate_logs<C: ControlPlane>(State(control): State<C>, uri: Uri) -> Result<Response, Problem> {
+    let services = Pairs::read(&uri, Route::RotateLogs)?.services_to_rotate();
+    Ok(Json(control.rotate_logs(services).await?).into_response())
 }
 
 async fn log_level<C: ControlPlane>(State(control): State<C>, uri: Uri) -> Result<Response, Problem> {

@@ -10,7 +10,7 @@ mod status;
 mod words;
 
 pub use event::{Event, EventKind, ExitInfo};
-pub use log::{LogEntry, LogLevel, OutputStream};
+pub use log::{LogEntry, LogLevel, OutputStream, RotateOutcome, RotateReply, RotatedLog};
 pub use reload::{Plan, PlanAction, PlanKey, PlanService, ReloadReply};
 pub use status::{
     CommandOutcome, CommandReply, FileStatus, HostStatus, LastExit, LimitStatus, ListenStatus, ReplicaStatus,

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_types::{CommandLine, HostPort, HttpTarget, StackName, StopSignal};
+use mainstay_types::{CommandLine, Fsync, HostPort, HttpTarget, StackName, StopSignal, WhenBlocked};
 
 use crate::declare::{Rule, Shape, choice, table};
 use crate::nested::{Environment, HookCommand, Listeners, NeedList, PathList, Services, StepList};
-use crate::stack::{Condition, Fsync, Kind, Lose, Need, RestartWhen, WhenBlocked};
+use crate::stack::{Condition, Kind, Lose, Need, RestartWhen};
 use crate::target::{AmqpUrl, HostName, MysqlUrl, Pattern, PatternList, PostgresUrl, RedisUrl};
 use crate::value::{ByteSize, Yes};
 
@@ -16,6 +16,8 @@ use crate::value::{ByteSize, Yes};
 pub(crate) const MAX_TIME: Duration = Duration::from_secs(365 * 86_400);
 /// The shortest time where zero would mean "without pause".
 const MIN_TIME: Duration = Duration::from_millis(1);
+/// The shortest age of a log file: files of a moment are more work than help.
+const MIN_LOG_AGE: Duration = Duration::from_secs(1);
 const ANY_TIME: Rule = Rule::Time(Duration::ZERO, MAX_TIME);
 const SOME_TIME: Rule = Rule::Time(MIN_TIME, MAX_TIME);
 
@@ -38,7 +40,7 @@ table! {
         /// `stop.grace`, one after the other along the gates.
         stop_budget: Duration { rule: SOME_TIME, otherwise: "no bound", example: "\"60s\"" }
         /// What holds for the logs of all services.
-        log: StackLogOptions { example: "{ redact = ['password=\\S+'] }" }
+        log: StackLogOptions { example: "{ max_total = \"2GiB\", redact = ['password=\\S+'] }" }
         /// The services: one table `[service.NAME]` for each, where `NAME` follows the rule of `stack`.
         service: Services { example: "{ web = { command = [\"./web\"] } }" }
     }
@@ -342,7 +344,7 @@ table! {
     struct LogOptions, "log", "[service.NAME.log]";
 
     keys {
-        /// When a new file is begun, and how many are kept.
+        /// When a new file is begun, and how long old ones are kept.
         rotate: RotateOptions { example: "{ size = \"16MiB\", keep = 4, compress = false }" }
         /// A longer line is kept in parts.
         max_line: ByteSize { rule: Rule::Size(1 << 10, 16 << 20), default: ByteSize(64 << 10), example: "\"256KiB\"" }
@@ -363,20 +365,43 @@ table! {
     struct StackLogOptions, "stack-log", "[log]";
 
     keys {
+        /// What the files of all services may take on the disk together, those of services that are no longer in the file
+        /// included. Beyond it the oldest closed files go, whoever's they are; current files stay.
+        max_total: ByteSize {
+            rule: Rule::Size(1 << 20, 1 << 50),
+            otherwise: "\"4GiB\", or the largest `keep_total` of a service if that is more",
+            example: "\"2GiB\""
+        }
         /// Regular expressions that are masked in the output of every service, as `redact` of a service's `log` is.
         redact: PatternList { example: "['(?i)password[=:]\\s*\\S+']" }
     }
 }
 
 table! {
-    /// Rotation by size.
+    /// When a log file is closed and a new one begun, and how long closed files stay. `mainstay logs --rotate` closes files
+    /// at once.
     struct RotateOptions, "rotate", "[service.NAME.log] rotate";
 
     keys {
         /// A file is closed when it would become larger than this.
         size: ByteSize { rule: Rule::Size(64 << 10, 1 << 40), default: ByteSize(64 << 20), example: "\"16MiB\"" }
-        /// How many closed files are kept.
+        /// A file is closed when its first line is this old. A file without a line is not closed.
+        age: Duration {
+            rule: Rule::Time(MIN_LOG_AGE, MAX_TIME), otherwise: "whatever its age", example: "\"24h\""
+        }
+        /// How many closed files are kept of each replica.
         keep: u32 { rule: Rule::Integer(0, 10_000), default: 8, example: "30" }
+        /// Closed files go when they were last written this long ago.
+        keep_age: Duration {
+            rule: Rule::Time(MIN_LOG_AGE, MAX_TIME), otherwise: "whatever their age", example: "\"30d\""
+        }
+        /// What the files of the service may take on the disk, those of its replicas together. Beyond it the oldest closed
+        /// files go; current files stay. Not smaller than `size`.
+        keep_total: ByteSize {
+            rule: Rule::Size(64 << 10, 1 << 50),
+            otherwise: "\"1GiB\", or twice `size` if that is more",
+            example: "\"512MiB\""
+        }
         /// Whether closed files are compressed with zstd.
         compress: bool { default: true, example: "false" }
     }

@@ -46,8 +46,9 @@ pub use parse::{Input, parse, stack_name};
 pub use reference::reference_markdown;
 pub use remark::{Remark, Severity};
 pub use stack::{
-    Backoff, Check, Condition, Fsync, Gate, GiveUp, Hook, Hooks, Kind, Limits, Listen, LogPolicy, Lose, Need,
-    Probe, ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy,
-    StopStep, WhenBlocked,
+    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, Listen, LogPolicy, Lose, Need, Probe,
+    ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
 };
 pub use template::template;
+
+pub use mainstay_types::{Fsync, WhenBlocked};

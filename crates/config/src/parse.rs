@@ -94,11 +94,13 @@ fn read(reader: &mut Reader<'_>, parsed: &syntax::Parsed<'_>, lines: &Lines, fil
     let log = options.log.as_ref().map(|at| at.value.clone()).unwrap_or_default();
     let redact = log.redact.map(|at| at.value.0).unwrap_or_default();
     let services = resolve::services(reader, services, &redact, lines)?;
+    let log_max_total_bytes = resolve::log_max_total(log.max_total.map(|at| at.value.0), &services);
     Some(Stack {
         name: options.stack.map_or_else(|| name_of_folder(&reader.dir), |at| at.value),
         file: file.to_owned(),
         dir: reader.dir.clone(),
         stop_budget: options.stop_budget.map(|at| at.value),
+        log_max_total_bytes,
         services,
     })
 }

@@ -21,10 +21,22 @@ use crate::stack::{
     Backoff, GiveUp, Hook, Hooks, Kind, Limits, LogPolicy, RestartPolicy, RestartWhen, Rotation, Service,
 };
 use crate::target::PatternList;
-use crate::value::time_text;
+use crate::value::{size_text, time_text};
 
 /// The services and the kind of each, for the gates between them; `None` where it cannot be read.
 pub(crate) type Kinds<'s> = BTreeMap<&'s str, Option<Kind>>;
+
+/// What the logs of one service may take when the file does not say: 8 closed files of 64 MiB and a current one, with room
+/// for a second replica.
+const DEFAULT_KEEP_TOTAL_BYTES: u64 = 1 << 30;
+/// What the logs of a whole stack may take when the file does not say.
+const DEFAULT_MAX_TOTAL_BYTES: u64 = 4 << 30;
+
+/// What the logs of all services may take: as written, else enough for each of them alone.
+pub(crate) fn log_max_total(written: Option<u64>, services: &[Service]) -> u64 {
+    let largest = services.iter().map(|service| service.log.rotate.keep_total_bytes).max();
+    written.unwrap_or(DEFAULT_MAX_TOTAL_BYTES.max(largest.unwrap_or(0)))
+}
 
 /// Resolves all services; `None` when there is none, or one of them is not complete.
 pub(crate) fn services(
@@ -89,7 +101,7 @@ fn resolve(
         liveness: options.liveness.as_ref().and_then(|at| checks::probe(reader, &at.value)).map(Box::new),
         restart: resolve_restart(reader, &value_of(options.restart.as_ref()), kind),
         stop: stop::stop(reader, &value_of(options.stop.as_ref())),
-        log: resolve_log(&value_of(options.log.as_ref()), redact),
+        log: resolve_log(reader, &value_of(options.log.as_ref()), redact),
         reload: stop::reload(reader, options.reload.as_ref(), kind),
         hooks: Hooks {
             before_start: hook(options.before_start.as_ref()),
@@ -179,11 +191,30 @@ fn resolve_restart(reader: &mut Reader<'_>, options: &RestartOptions, kind: Kind
     }
 }
 
-fn resolve_log(options: &LogOptions, redact: &[String]) -> LogPolicy {
+fn resolve_log(reader: &mut Reader<'_>, options: &LogOptions, redact: &[String]) -> LogPolicy {
     let own: PatternList = value_of(options.redact.as_ref());
     let rotate: RotateOptions = value_of(options.rotate.as_ref());
+    let size_bytes = rotate.size().0;
+    if let Some(total) = rotate.keep_total.as_ref().filter(|total| total.value.0 < size_bytes) {
+        let message = format!(
+            "`keep_total` ({}) must not be smaller than `size` ({}): one file may be as large as that",
+            size_text(total.value.0),
+            size_text(size_bytes)
+        );
+        reader.report(Found::invalid(total.span.clone(), message));
+    }
     LogPolicy {
-        rotate: Rotation { size_bytes: rotate.size().0, keep: rotate.keep(), compress: rotate.compress() },
+        rotate: Rotation {
+            size_bytes,
+            age: rotate.age.as_ref().map(|at| at.value),
+            keep: rotate.keep(),
+            keep_age: rotate.keep_age.as_ref().map(|at| at.value),
+            keep_total_bytes: rotate
+                .keep_total
+                .as_ref()
+                .map_or(DEFAULT_KEEP_TOTAL_BYTES.max(size_bytes.saturating_mul(2)), |at| at.value.0),
+            compress: rotate.compress(),
+        },
         max_line_bytes: options.max_line().0,
         when_blocked: options.when_blocked(),
         fsync: options.fsync(),

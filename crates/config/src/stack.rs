@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_types::{CommandLine, ListenAddress, ProbeAction, ServiceName, StackName, StopSignal};
+use mainstay_types::{
+    CommandLine, Fsync, ListenAddress, ProbeAction, ServiceName, StackName, StopSignal, WhenBlocked,
+};
 
 /// All that one file describes. Gates refer only to services that are there, and form no circle.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,6 +21,9 @@ pub struct Stack {
     /// Upper bound for stopping the whole stack, from the request to the kill of whatever is left; `None` lets every
     /// service have its own grace along the longest chain of gates.
     pub stop_budget: Option<Duration>,
+    /// Bytes of the logs of all services together. Default 4 GiB, or the largest `keep_total_bytes` of a service if
+    /// that is more.
+    pub log_max_total_bytes: u64,
     /// The services in the order of the file.
     pub services: Vec<Service>,
 }
@@ -318,7 +323,7 @@ pub enum StopAction {
 /// What becomes of a service's output.
 #[derive(Clone, PartialEq, Debug)]
 pub struct LogPolicy {
-    /// When a new file is begun.
+    /// When a new file is begun, and how long old ones stay.
     pub rotate: Rotation,
     /// Bytes of one record; a longer line is kept in parts. 1 KiB to 16 MiB, default 64 KiB.
     pub max_line_bytes: u64,
@@ -330,35 +335,20 @@ pub struct LogPolicy {
     pub redact: Vec<String>,
 }
 
-/// What happens to output while the log cannot be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum WhenBlocked {
-    /// The program waits at its next output; the default.
-    #[default]
-    Wait,
-    /// Whole lines are dropped and counted.
-    Drop,
-}
-
-/// When what was written to a log is put on the disk itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Fsync {
-    /// When the system sees fit; the default.
-    #[default]
-    Never,
-    /// When a file is closed.
-    Rotate,
-    /// After each write.
-    Line,
-}
-
-/// Rotation by size.
+/// When a log file is closed, and how long closed files stay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rotation {
     /// A file is closed when it would pass this; at least 64 KiB, default 64 MiB.
     pub size_bytes: u64,
-    /// Closed files kept; 0 to 10000, default 8.
+    /// A file is closed when its first line is this old; `None` lets it grow up to its size.
+    pub age: Option<Duration>,
+    /// Closed files kept of each replica; 0 to 10000, default 8.
     pub keep: u32,
+    /// Closed files go when their last line is this old; `None` keeps them.
+    pub keep_age: Option<Duration>,
+    /// Bytes of all files of the service, its replicas together, at least `size_bytes`. Default 1 GiB, or twice
+    /// `size_bytes` if that is more.
+    pub keep_total_bytes: u64,
     /// Whether closed files are compressed with zstd; default true.
     pub compress: bool,
 }

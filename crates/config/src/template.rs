@@ -88,9 +88,9 @@ stack = "@STACK@"
 # pids   = 512
 # cpu    = 1.5                        # cores
 
-# Its output: kept in files, rotated by size.
+# Its output: kept in files, of which the oldest go.
 # [service.@SERVICE@.log]
-# rotate = { size = "64MiB", keep = 8, compress = true }
+# rotate = { size = "64MiB", keep = 8, compress = true }      # and age = "24h", keep_age = "30d", keep_total = "1GiB"
 
 # A task that runs once, and that others can wait for with { service = "migrate", is = "completed" }.
 # [service.migrate]

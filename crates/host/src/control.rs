@@ -10,11 +10,12 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use mainstay_api::{
     CommandOptions, CommandReply, ControlPlane, Event, EventKind, EventStream, EventsQuery, LogEntry,
-    LogLevel, LogStream, LogsQuery, OutputStream, Problem, ProblemKind, ReloadOptions, ReloadReply, Status,
-    Verb,
+    LogLevel, LogStream, LogsQuery, OutputStream, Problem, ProblemKind, ReloadOptions, ReloadReply,
+    RotateOutcome, RotateReply, RotatedLog, Status, Verb,
 };
+use mainstay_config::Service;
 use mainstay_logs::read::{FOLLOW_PACE, Follower, Query, ReadError, Selection, Watch};
-use mainstay_logs::{Capture, LogLine, Stream, facts};
+use mainstay_logs::{Capture, LogLine, Rotated, Stream, facts};
 use mainstay_os::ControlListener;
 use mainstay_types::{ReplicaId, ServiceName, State, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -22,6 +23,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::event_store::{EventFilter, EventStore};
 use crate::message::Message;
 use crate::own_log::LogControl;
+use crate::process_news::capture_policy;
 use crate::publish::Publisher;
 use crate::reload::StackFile;
 use crate::shared_stack::SharedStack;
@@ -169,6 +171,23 @@ impl HostHandle {
         }
         let known = stack.services.iter().map(|service| service.name.as_str());
         Err(Problem::no_such_service(name, known))
+    }
+
+    /// Tells of a log file that was to be closed, and gives the answer.
+    fn rotated(&self, replica: &ReplicaId, done: Rotated) -> RotatedLog {
+        let (outcome, file, reason) = match done {
+            Rotated::Closed { name } => (RotateOutcome::Rotated, Some(name), None),
+            Rotated::Empty => (RotateOutcome::Empty, None, Some("it has no line".to_owned())),
+            Rotated::Waits => {
+                let reason = "in the middle of a line: it is closed as soon as that ends";
+                (RotateOutcome::Waiting, None, Some(reason.to_owned()))
+            }
+            Rotated::Failed { error } => (RotateOutcome::Failed, None, Some(error)),
+        };
+        if let Some(file) = &file {
+            self.inner.publisher.notice(Some(replica), format!("its log was closed on request, as {file}"));
+        }
+        RotatedLog { service: replica.service.to_string(), replica: replica.index, outcome, file, reason }
     }
 
     fn log_query(&self, query: &LogsQuery) -> Result<Query, Problem> {
@@ -371,6 +390,25 @@ impl ControlPlane for HostHandle {
         let lines: BoxStream<'static, Vec<LogEntry>> =
             stream::unfold(following, |following| async move { following.next().await }).boxed();
         Ok(stream::iter(backlog).chain(lines.flat_map(stream::iter)).boxed())
+    }
+
+    async fn rotate_logs(&self, services: Vec<String>) -> Result<RotateReply, Problem> {
+        for service in &services {
+            self.check_service(service)?;
+        }
+        let stack = self.inner.stack.get();
+        let asked = |service: &&Service| {
+            services.is_empty() || services.iter().any(|name| service.name.as_str() == name)
+        };
+        let replicas = stack.services.iter().filter(asked).flat_map(|service| {
+            let policy = capture_policy(service);
+            (0..service.replicas)
+                .map(move |index| (ReplicaId { service: service.name.clone(), index }, policy.clone()))
+        });
+        let outcomes = self.inner.capture.rotate(replicas.collect()).await;
+        Ok(RotateReply {
+            replicas: outcomes.into_iter().map(|(replica, done)| self.rotated(&replica, done)).collect(),
+        })
     }
 
     async fn log_level(&self) -> Result<LogLevel, Problem> {

@@ -162,13 +162,15 @@ impl Host {
         let (sender, messages) = mpsc::unbounded_channel();
         let log_watch = Arc::new(LogWatch::new(tap, sender.clone()));
         let (notices, mut notice_inbox) = mpsc::unbounded_channel::<Notice>();
+        let tell = Arc::new(move |notice| {
+            // After the host's end nobody listens.
+            let _ = notices.send(notice);
+        });
         let capture = Capture::start(CaptureOptions {
-            dir: paths.logs_dir(),
             tap: Some(Arc::clone(&log_watch) as Arc<dyn Tap>),
-            notices: Arc::new(move |notice| {
-                // After the host's end nobody listens.
-                let _ = notices.send(notice);
-            }),
+            max_total_bytes: stack.log_max_total_bytes,
+            lower_priority: mainstay_os::lower_thread_priority,
+            ..CaptureOptions::new(paths.logs_dir(), tell)
         })
         .map_err(HostError::Logs)?;
         let (observer, no_system_log) = crate::system_log::beside(observer, &stack.name);
@@ -179,8 +181,9 @@ impl Host {
         let for_notices = publisher.clone();
         tokio::spawn(async move {
             while let Some(notice) = notice_inbox.recv().await {
-                let (replica, words) = crate::notice::words(&notice);
-                for_notices.notice(Some(replica), words);
+                if let Some((replica, words)) = crate::notice::words(&notice) {
+                    for_notices.notice(Some(replica), words);
+                }
             }
         });
         if let Some(aside) = put_aside {

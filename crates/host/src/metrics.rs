@@ -1,8 +1,8 @@
 //! What a host counts, in the Prometheus text format, version 0.0.4; pure.
 //!
 //! Source of the format: <https://prometheus.io/docs/instrumenting/exposition_formats/>. Names are
-//! `mainstay_<thing>_<unit>`, those of counters end in `_total`; labels are the names of the stack and of its services, so
-//! their number is bounded by the file.
+//! `mainstay_<thing>_<unit>`, those of counters end in `_total`; labels are the names of the stack, of its services and of
+//! those whose logs are still there, so their number is bounded by the file and the log folder.
 
 use std::fmt::{Display, Write as _};
 
@@ -110,6 +110,18 @@ pub(crate) fn logs(page: &mut Page, stack: &StackName, counts: &[(ReplicaId, Cou
         ),
         ("mainstay_log_rotations_total", Kind::Counter, "Log files closed.", |counts| counts.rotations),
         (
+            "mainstay_log_removed_files_total",
+            Kind::Counter,
+            "Closed log files removed because of keep, keep_age, keep_total or max_total.",
+            |counts| counts.removed_files,
+        ),
+        (
+            "mainstay_log_removed_bytes_total",
+            Kind::Counter,
+            "Bytes that the removed log files took on the disk.",
+            |counts| counts.removed_bytes,
+        ),
+        (
             "mainstay_log_blocked",
             Kind::Gauge,
             "1 while the log file cannot be written, 0 otherwise.",
@@ -130,7 +142,8 @@ mod tests {
     #[test]
     fn a_replica_has_a_sample_of_each_number() {
         let replica = ReplicaId { service: ServiceName::parse("web").unwrap(), index: 1 };
-        let counts = Counts { lines: [3, 4], dropped_lines: 2, blocked: true, ..Counts::default() };
+        let counts =
+            Counts { lines: [3, 4], dropped_lines: 2, removed_bytes: 7, blocked: true, ..Counts::default() };
         let mut page = Page::default();
         logs(&mut page, &StackName::parse("shop").unwrap(), &[(replica, counts)]);
         let text = page.into_text();
@@ -138,6 +151,7 @@ mod tests {
             "# TYPE mainstay_log_records_total counter",
             "mainstay_log_records_total{stack=\"shop\",service=\"web\",replica=\"1\",stream=\"stderr\"} 4",
             "mainstay_log_dropped_lines_total{stack=\"shop\",service=\"web\",replica=\"1\"} 2",
+            "mainstay_log_removed_bytes_total{stack=\"shop\",service=\"web\",replica=\"1\"} 7",
             "# TYPE mainstay_log_blocked gauge",
             "mainstay_log_blocked{stack=\"shop\",service=\"web\",replica=\"1\"} 1",
         ] {

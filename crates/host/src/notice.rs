@@ -1,11 +1,21 @@
 //! Trouble with a log, in words for the event record.
 
-use mainstay_logs::{Notice, WhenBlocked};
+use mainstay_logs::{Bound, Notice, WhenBlocked};
 use mainstay_types::{ReplicaId, format_size};
 
-/// Whose log, and what about it.
-pub(crate) fn words(notice: &Notice) -> (&ReplicaId, String) {
-    match notice {
+/// Whose log, and what about it. What is no trouble goes into the host's own log, and is no event.
+pub(crate) fn words(notice: &Notice) -> Option<(&ReplicaId, String)> {
+    Some(match notice {
+        Notice::FilesRemoved { replica, files, bytes, bound } => {
+            let bound = match bound {
+                Bound::Count => "keep",
+                Bound::Age => "keep_age",
+                Bound::ServiceTotal => "keep_total",
+                Bound::StackTotal => "max_total",
+            };
+            tracing::debug!(service.name = %replica, files, bytes, bound, "old log files removed");
+            return None;
+        }
         Notice::WriteFailed { replica, path, error, when_blocked } => {
             let meanwhile = match when_blocked {
                 WhenBlocked::Wait => "the program waits at its next output",
@@ -53,5 +63,5 @@ pub(crate) fn words(notice: &Notice) -> (&ReplicaId, String) {
             let what = stream.map_or("output", |stream| stream.as_str());
             (replica, format!("cannot read its {what} any more: {error}"))
         }
-    }
+    })
 }

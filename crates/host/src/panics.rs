@@ -290,11 +290,8 @@ mod tests {
     async fn the_host_ends_when_capture_has_died_and_only_then() {
         let dir = tempfile::tempdir().unwrap();
         let (store, newest, _) = crate::event_store::EventStore::open(&dir.path().join("events.db")).unwrap();
-        let options = mainstay_logs::CaptureOptions {
-            dir: dir.path().join("logs"),
-            tap: None,
-            notices: std::sync::Arc::new(|_| {}),
-        };
+        let options =
+            mainstay_logs::CaptureOptions::new(dir.path().join("logs"), std::sync::Arc::new(|_| {}));
         let capture = Capture::start(options).unwrap();
         let (publisher, _publishing) = Publisher::start(store.clone(), newest, capture.clone(), None);
         let (reports, inbox) = mpsc::unbounded_channel();

@@ -1,8 +1,8 @@
 //! News of processes: what the machine is told of them, whose output is captured where, and what goes with a tree.
 
-use mainstay_config::Service;
+use mainstay_config::{LogPolicy, Rotation, Service};
 use mainstay_lifecycle::Event;
-use mainstay_logs::{CapturePolicy, Fsync, Masks, WhenBlocked};
+use mainstay_logs::{CapturePolicy, Masks};
 use mainstay_os::{Output, ProcessEvent, ProcessTrees};
 use mainstay_types::{ReplicaId, SpawnId};
 
@@ -80,6 +80,7 @@ impl Host {
 
     /// A changed file: what it says of logs holds for services that run on, too.
     pub(crate) fn apply_log_policies(&self) {
+        self.capture.set_max_total(self.machine.stack().log_max_total_bytes);
         for service in &self.machine.stack().services {
             let policy = capture_policy(service);
             for index in 0..service.replicas {
@@ -105,26 +106,25 @@ impl Host {
     }
 }
 
-fn capture_policy(service: &Service) -> CapturePolicy {
+/// What a service's file says of its log, as the capture takes it.
+pub(crate) fn capture_policy(service: &Service) -> CapturePolicy {
+    let LogPolicy { rotate, max_line_bytes, when_blocked, fsync, redact } = &service.log;
+    let Rotation { size_bytes, age, keep, keep_age, keep_total_bytes, compress } = *rotate;
     // The file's patterns have been compiled once already, when it was read. Should that fail now, nothing is shown of what
     // may hold a secret.
-    let patterns = service.log.redact.iter().map(String::as_str);
+    let patterns = redact.iter().map(String::as_str);
     let masks = Masks::new(patterns, []).or_else(|_| Masks::new([".+"], [])).ok().flatten();
     CapturePolicy {
-        rotate_bytes: service.log.rotate.size_bytes,
-        keep: service.log.rotate.keep,
-        compress: service.log.rotate.compress,
+        rotate_bytes: size_bytes,
+        rotate_age: age,
+        keep,
+        keep_age,
+        keep_total_bytes,
+        compress,
         // The file's range ends at 16 MiB.
-        max_line_bytes: usize::try_from(service.log.max_line_bytes).unwrap_or(usize::MAX),
-        when_blocked: match service.log.when_blocked {
-            mainstay_config::WhenBlocked::Wait => WhenBlocked::Wait,
-            mainstay_config::WhenBlocked::Drop => WhenBlocked::Drop,
-        },
-        fsync: match service.log.fsync {
-            mainstay_config::Fsync::Never => Fsync::Never,
-            mainstay_config::Fsync::Rotate => Fsync::Rotate,
-            mainstay_config::Fsync::Line => Fsync::Line,
-        },
+        max_line_bytes: usize::try_from(*max_line_bytes).unwrap_or(usize::MAX),
+        when_blocked: *when_blocked,
+        fsync: *fsync,
         masks,
     }
 }

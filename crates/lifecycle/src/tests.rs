@@ -76,7 +76,14 @@ pub(crate) fn service(text: &str) -> Service {
         },
         stop: StopPolicy::signal(StopSignal::Term, Duration::from_secs(1)),
         log: LogPolicy {
-            rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
+            rotate: Rotation {
+                size_bytes: 1 << 20,
+                age: None,
+                keep: 1,
+                keep_age: None,
+                keep_total_bytes: 1 << 30,
+                compress: false,
+            },
             max_line_bytes: 1 << 16,
             when_blocked: WhenBlocked::Wait,
             fsync: Fsync::Never,
@@ -126,7 +133,14 @@ pub(crate) fn probe(period: u64, failures: u32) -> Box<Probe> {
 
 pub(crate) fn stack(services: Vec<Service>) -> Stack {
     let name = StackName::parse("test").unwrap();
-    Stack { name, file: "/x".into(), dir: "/".into(), stop_budget: None, services }
+    Stack {
+        name,
+        file: "/x".into(),
+        dir: "/".into(),
+        stop_budget: None,
+        log_max_total_bytes: 1 << 30,
+        services,
+    }
 }
 
 pub(crate) fn command(text: &str) -> CommandLine {

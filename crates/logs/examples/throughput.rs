@@ -101,16 +101,15 @@ fn measure(mib: u64) {
 }
 
 fn capture(dir: &std::path::Path, lines: u64, rotate_bytes: u64, compress: bool) -> (f64, f64) {
-    let capture = Capture::start(CaptureOptions {
-        dir: dir.to_owned(),
-        tap: None,
-        notices: Arc::new(|notice| println!("{notice:?}")),
-    })
-    .unwrap();
+    let options = CaptureOptions::new(dir.to_owned(), Arc::new(|notice| println!("{notice:?}")));
+    let capture = Capture::start(options).unwrap();
     let replica = ReplicaId { service: ServiceName::parse("loud").unwrap(), index: 0 };
     let policy = CapturePolicy {
         rotate_bytes,
+        rotate_age: None,
         keep: 1000,
+        keep_age: None,
+        keep_total_bytes: u64::MAX,
         compress,
         max_line_bytes: 64 * 1024,
         when_blocked: WhenBlocked::Wait,

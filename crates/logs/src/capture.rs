@@ -4,7 +4,7 @@
 //!
 //! | task | how many | ends |
 //! |---|---|---|
-//! | desk: takes the handle's commands | 1 | at `close`, or when the last handle is dropped |
+//! | desk: takes the handle's commands, closes files that are old enough, has old ones removed | 1 | at `close`, or when the last handle is dropped |
 //! | program: reads the two pipes of one start | one a running program | both pipes ended, or `detach` |
 //! | retry: writes again after a failure | one a blocked replica | when it succeeds |
 //!
@@ -28,12 +28,16 @@ mod program;
 
 mod desk;
 
+mod retention;
+
 mod tidy;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use mainstay_types::{Fsync, WhenBlocked};
 use mainstay_types::{ReplicaId, SpawnId, Timestamp};
 use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, oneshot};
@@ -50,8 +54,15 @@ pub use mask::{LEAST_VALUE_BYTES, MASK, MaskError, Masks, OVERLAP_BYTES, WINDOW_
 pub struct CapturePolicy {
     /// A file is closed when it would pass this; a single longer line gets a file of its own.
     pub rotate_bytes: u64,
+    /// A file is closed when its first line is this old; one without a line is not.
+    pub rotate_age: Option<Duration>,
     /// Closed files kept; 0 keeps the current one only.
     pub keep: u32,
+    /// Closed files go when they were last written this long ago. Holds for the service, the newest policy of a replica
+    /// counts; here and below.
+    pub keep_age: Option<Duration>,
+    /// Bytes of all files of the service's replicas; beyond it the oldest closed files go.
+    pub keep_total_bytes: u64,
     /// Whether closed files are compressed.
     pub compress: bool,
     /// Bytes of text in one record; a longer line is kept in parts. At least 1; 0 is taken as 1. Up to this much of
@@ -65,28 +76,8 @@ pub struct CapturePolicy {
     pub masks: Option<Masks>,
 }
 
-/// What happens to output while the file cannot be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum WhenBlocked {
-    /// The pipe is not read: once it is full, the program waits.
-    #[default]
-    Wait,
-    /// The pipe is read, and whole lines are left out; a record in the file says how many, where they are missing.
-    Drop,
-}
-
-/// When what was written is put on the disk (fsync(2)). Whatever is chosen, it is in the file, for every reader, before an
-/// exit is told; this is about a machine that stops.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Fsync {
-    /// When the system sees fit.
-    #[default]
-    Never,
-    /// When a file is closed.
-    Rotate,
-    /// After each write; a write holds all lines of one read.
-    Line,
-}
+/// Tells the time of lines and files.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// How a capture is set up.
 #[derive(Clone)]
@@ -95,8 +86,29 @@ pub struct CaptureOptions {
     pub dir: PathBuf,
     /// Sees every line as it comes.
     pub tap: Option<Arc<dyn Tap>>,
-    /// Told of trouble, on the capture threads: must not block.
+    /// Told of trouble, and of what was removed, on the capture threads: must not block.
     pub notices: Arc<dyn Fn(Notice) + Send + Sync>,
+    /// Bytes of the files of all services, those that are gone included; beyond it the oldest closed files go.
+    pub max_total_bytes: u64,
+    /// Called on each compressing thread before it works, to lower its priority in the way of the platform.
+    pub lower_priority: fn(),
+    /// The system's, but in tests.
+    pub clock: Clock,
+}
+
+impl CaptureOptions {
+    /// No tap, no bound on the total, no lower priority, the system's clock.
+    #[must_use]
+    pub fn new(dir: PathBuf, notices: Arc<dyn Fn(Notice) + Send + Sync>) -> Self {
+        Self {
+            dir,
+            tap: None,
+            notices,
+            max_total_bytes: u64::MAX,
+            lower_priority: || {},
+            clock: Arc::new(Timestamp::now),
+        }
+    }
 }
 
 /// Sees lines as they come.
@@ -199,6 +211,17 @@ pub enum Notice {
         /// The system's answer.
         error: String,
     },
+    /// Closed files went, because of a bound on what stays. No trouble.
+    FilesRemoved {
+        /// Whose.
+        replica: ReplicaId,
+        /// How many.
+        files: u64,
+        /// What they took on the disk.
+        bytes: u64,
+        /// Which bound it was.
+        bound: Bound,
+    },
     /// A pipe cannot be read; what comes through it from now on is lost.
     PipeFailed {
         /// Whose.
@@ -206,6 +229,38 @@ pub enum Notice {
         /// Which pipe; `None` when neither could be opened.
         stream: Option<Stream>,
         /// The system's answer.
+        error: String,
+    },
+}
+
+/// A bound on closed files.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Bound {
+    /// The number of each replica.
+    Count,
+    /// The age of each service.
+    Age,
+    /// The bytes of each service.
+    ServiceTotal,
+    /// The bytes of the stack.
+    StackTotal,
+}
+
+/// What became of a request to close a replica's current file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Rotated {
+    /// It is closed under this name, and may be compressed by now.
+    Closed {
+        /// Without its folder.
+        name: String,
+    },
+    /// It has no line, and stays.
+    Empty,
+    /// In the middle of a line: it is closed as soon as that ends.
+    Waits,
+    /// It could not be closed.
+    Failed {
+        /// Why.
         error: String,
     },
 }
@@ -254,12 +309,6 @@ impl Capture {
     /// Makes the folder, checks that files can be made in it, and starts the thread. Leftovers of a crash are put in
     /// order in the background.
     pub fn start(options: CaptureOptions) -> Result<Self, CaptureError> {
-        Self::start_with_priority(options, || {})
-    }
-
-    /// As [`Capture::start`]; `lower_priority` is called on each compressing thread before it works, to lower its
-    /// priority in the way of the platform.
-    pub fn start_with_priority(options: CaptureOptions, lower_priority: fn()) -> Result<Self, CaptureError> {
         let path = options.dir.clone();
         std::fs::create_dir_all(&path)
             .map_err(|source| CaptureError::CreateDir { path: path.clone(), source })?;
@@ -268,8 +317,8 @@ impl Capture {
             .and_then(|()| std::fs::remove_file(&probe_path))
             .map_err(|source| CaptureError::NotWritable { path, source })?;
         let counters = Registry::default();
-        let commands = desk::start(options, lower_priority, counters.clone())
-            .map_err(|source| CaptureError::Thread { source })?;
+        let commands =
+            desk::start(options, counters.clone()).map_err(|source| CaptureError::Thread { source })?;
         Ok(Self { commands, counters })
     }
 
@@ -299,6 +348,17 @@ impl Capture {
     /// attached.
     pub fn set_policy(&self, replica: ReplicaId, policy: CapturePolicy) {
         self.send(Command::SetPolicy { replica, policy });
+    }
+
+    /// A changed file: from now on this bounds the files of all services together.
+    pub fn set_max_total(&self, bytes: u64) {
+        self.send(Command::SetMaxTotal { bytes });
+    }
+
+    /// Closes the current file of each of these replicas between two lines, and says what came of it, in their order.
+    /// The policy counts for one that was never attached.
+    pub async fn rotate(&self, replicas: Vec<(ReplicaId, CapturePolicy)>) -> Vec<(ReplicaId, Rotated)> {
+        self.ask(|reply| Command::Rotate { replicas, reply }).await
     }
 
     /// Reads what the pipes hold now, without waiting for their end (a grandchild may hold them), writes it, and

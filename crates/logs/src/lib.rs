@@ -15,8 +15,8 @@
 //! | `*.log.zst.tmp` | being compressed; removed at the next start if a crash leaves it |
 //!
 //! Threads: `logs` reads and writes (a tokio runtime of its own, one small task a running program), `logs-tidy`
-//! compresses and prunes, and exists only while there is something to do. Nothing runs and no timer is set while the
-//! services are silent.
+//! compresses and prunes, and exists only while there is something to do. While the services are silent nothing runs, and
+//! no timer is set but for the next file that has to be closed or removed because of its age.
 //!
 //! What the format means here:
 //! - The time of a line is the time its end was read. One clock reading serves all lines of one read; times never go
@@ -46,8 +46,8 @@ mod when;
 mod facts;
 
 pub use capture::{
-    Capture, CaptureError, CaptureOptions, CapturePolicy, Counts, Fsync, LEAST_VALUE_BYTES, Line, Lines,
-    MASK, MaskError, Masks, Notice, OVERLAP_BYTES, Tap, WINDOW_BYTES, WhenBlocked,
+    Bound, Capture, CaptureError, CaptureOptions, CapturePolicy, Clock, Counts, Fsync, LEAST_VALUE_BYTES,
+    Line, Lines, MASK, MaskError, Masks, Notice, OVERLAP_BYTES, Rotated, Tap, WINDOW_BYTES, WhenBlocked,
 };
 pub use facts::{Facts, facts};
 pub use line_file::LineFile;

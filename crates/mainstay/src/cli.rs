@@ -201,8 +201,9 @@ A file that does not validate changes nothing. SIGHUP to the host applies the fi
   mainstay logs -n 1000 --json
   mainstay logs --host -f                what the host says about itself
   mainstay logs web --around last        what all services said around web's last failure
+  mainstay logs web --rotate             close the current file and begin a new one
 
-Works without a running host. Levels are read from what the lines say: JSON, logfmt, and the usual
+Works without a running host, but for --rotate. Levels are read from what the lines say: JSON, logfmt, and the usual
 forms of text. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11-22T15:20:01Z.")]
     Logs {
         /// Only these services
@@ -241,6 +242,11 @@ forms of text. Times: 10m (ago), 15:20, 2026-11-22 15:20, 2026-11-22T15:20:01Z."
         /// With --around: so long before and after [default: 10s]
         #[arg(long, value_name = "DURATION", value_parser = duration, requires = "around")]
         window: Option<Duration>,
+        /// Have the host close the current files, each between two lines, and begin new ones
+        #[arg(long, conflicts_with_all = [
+            "host", "follow", "lines", "since", "until", "stream", "grep", "level", "around",
+        ])]
+        rotate: bool,
     },
     /// Show the stack's timeline: every state change, exit, probe change and command, with its cause
     #[command(after_help = "Examples:

@@ -10,6 +10,7 @@ pub(crate) mod install;
 pub(crate) mod log_level;
 pub(crate) mod logs;
 pub(crate) mod reload;
+pub(crate) mod rotate;
 pub(crate) mod run;
 pub(crate) mod scripts;
 pub(crate) mod status;

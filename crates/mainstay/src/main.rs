@@ -21,7 +21,7 @@ use mainstay_types::ExitCode;
 use crate::cli::{Cli, Color, Command, Control, Later, Reload};
 use crate::commands::logs::Asked;
 use crate::commands::{
-    around, check, control, events, generate, init, install, log_level, logs, reload, run, status,
+    around, check, control, events, generate, init, install, log_level, logs, reload, rotate, run, status,
 };
 use crate::failure::Failure;
 use crate::terminal::{BAD, paint};
@@ -74,6 +74,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             let asked = Control { services: services.clone(), no_wait: *no_wait, timeout: *timeout };
             control::control(global, Verb::Reload, &asked)
         }
+        Command::Logs { services, rotate: true, .. } => rotate::rotate(global, services),
         Command::Logs {
             services, around: Some(failure), window, stream, grep, ignore_case, level, ..
         } => {
@@ -101,6 +102,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             level,
             around: None,
             window: _,
+            rotate: false,
         } => {
             let asked = Asked {
                 services,

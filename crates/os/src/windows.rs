@@ -1,6 +1,7 @@
 //! Windows: a body that compiles and says "not yet"; facts that need no process trees are real.
 
 mod event_log;
+mod priority;
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -11,6 +12,7 @@ use std::task::{Context, Poll};
 pub(crate) use std::os::windows::io::OwnedHandle as OwnedDescriptor;
 
 pub use event_log::SystemLog;
+pub use priority::lower_thread_priority;
 
 use mainstay_types::{LaunchFailure, LaunchStep, ReplicaId, SpawnId, StopSignal};
 use tokio::io::AsyncRead;

@@ -33,6 +33,45 @@ pub struct LogEntry {
     pub line: String,
 }
 
+/// The answer to a request to close the current log files.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RotateReply {
+    /// One entry for each replica of the services asked for, in the order of the file.
+    pub replicas: Vec<RotatedLog>,
+}
+
+/// What became of one replica's current log file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RotatedLog {
+    /// Whose.
+    pub service: String,
+    /// Which replica, counted from 0.
+    pub replica: u32,
+    /// What became of it.
+    pub outcome: RotateOutcome,
+    /// The name it has now, in the folder of the replica; soon with `.zst` behind it where closed files are compressed.
+    /// `null` unless it was closed.
+    #[schema(required)]
+    pub file: Option<String>,
+    /// Why it was not closed; `null` if it was.
+    #[schema(required)]
+    pub reason: Option<String>,
+}
+
+/// What becomes of a log file that is to be closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RotateOutcome {
+    /// It is closed; the next line begins a new one.
+    Rotated,
+    /// It has no line, and stays.
+    Empty,
+    /// It is closed as soon as the line that is being written ends.
+    Waiting,
+    /// It could not be closed.
+    Failed,
+}
+
 /// What the host's own log tells.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LogLevel {

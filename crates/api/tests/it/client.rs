@@ -10,7 +10,9 @@ use mainstay_types::ExitCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::fake_host::{AMPLE, Asked, Host, event, line, reload_reply, service_status, status, wait_for};
+use crate::fake_host::{
+    AMPLE, Asked, Host, event, line, reload_reply, rotated, service_status, status, wait_for,
+};
 
 const NOW: CommandOptions = CommandOptions { wait: false, timeout: None };
 
@@ -91,6 +93,15 @@ async fn the_level_of_the_hosts_own_log_is_shown_and_set() {
     let set = client.set_log_level("warn,mainstay_host=debug").await.unwrap();
     assert_eq!((set.level.as_str(), set.before.as_deref()), ("warn,mainstay_host=debug", Some("info")));
     assert_eq!(host.plane.asked(), [Asked::SetLogLevel("warn,mainstay_host=debug".to_owned())]);
+}
+
+#[tokio::test]
+async fn log_files_are_closed_on_request() {
+    let Some(host) = Host::start() else { return };
+    let services = ["web".to_owned(), "a/b".to_owned()];
+    let reply = host.client().rotate_logs(&services).await.unwrap();
+    assert_eq!(reply.replicas, rotated());
+    assert_eq!(host.plane.asked(), [Asked::RotateLogs(services.to_vec())]);
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use mainstay_api::{
     Client, CommandOptions, CommandOutcome, CommandReply, ControlPlane, Event, EventKind, EventStream,
     EventsQuery, ExitInfo, FileStatus, HostStatus, LastExit, LimitStatus, ListenStatus, LogEntry, LogLevel,
     LogStream, LogsQuery, Notice, OutputStream, Plan, PlanAction, PlanKey, PlanService, Problem,
-    ReloadOptions, ReloadReply, ReplicaStatus, ServiceKind, ServiceStatus, Status, Verb, router,
-    serve_with_notices,
+    ReloadOptions, ReloadReply, ReplicaStatus, RotateOutcome, RotateReply, RotatedLog, ServiceKind,
+    ServiceStatus, Status, Verb, router, serve_with_notices,
 };
 use mainstay_os::{ControlBindError, ControlListener, connect_control};
 use mainstay_types::{Exit, Phase, State, Timestamp};
@@ -32,6 +32,7 @@ pub(crate) enum Asked {
     FollowEvents(EventsQuery),
     Logs(LogsQuery),
     FollowLogs(LogsQuery),
+    RotateLogs(Vec<String>),
     SetLogLevel(String),
 }
 
@@ -294,6 +295,11 @@ impl ControlPlane for Plane {
         Ok(self.stream(vec![line("before")], self.0.lines.subscribe()))
     }
 
+    async fn rotate_logs(&self, services: Vec<String>) -> Result<RotateReply, Problem> {
+        self.remember(Asked::RotateLogs(services));
+        Ok(RotateReply { replicas: rotated() })
+    }
+
     async fn log_level(&self) -> Result<LogLevel, Problem> {
         Ok(LogLevel { level: "info".to_owned(), before: None })
     }
@@ -437,4 +443,19 @@ pub(crate) async fn wait_for(what: &str, condition: impl Fn() -> bool) {
         assert!(tokio::time::Instant::now() < limit, "{what} did not come about");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// One file that was closed, and one that was not.
+pub(crate) fn rotated() -> Vec<RotatedLog> {
+    let log = |replica, outcome, file: Option<&str>, reason: Option<&str>| RotatedLog {
+        service: "web".to_owned(),
+        replica,
+        outcome,
+        file: file.map(str::to_owned),
+        reason: reason.map(str::to_owned),
+    };
+    vec![
+        log(0, RotateOutcome::Rotated, Some("2026-11-22T15-20-01.000000000Z.log"), None),
+        log(1, RotateOutcome::Waiting, None, Some("in the middle of a line")),
+    ]
 }

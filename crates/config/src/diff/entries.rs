@@ -66,10 +66,11 @@ impl Entries {
 /// The keys at the top of the file.
 pub(super) fn stack(stack: &Stack) -> Vec<Entry> {
     // The services are compared one by one. Where the file lies shows in every path that depends on it.
-    let Stack { name, file: _, dir: _, stop_budget, services: _ } = stack;
+    let Stack { name, file: _, dir: _, stop_budget, log_max_total_bytes, services: _ } = stack;
     let mut entries = Entries { list: Vec::new(), class: Class::InPlace };
     entries.add("stack", name, name.as_str());
     entries.add_some("stop_budget", stop_budget.as_ref(), |time| time_text(*time));
+    entries.add("log.max_total", log_max_total_bytes, size_text(*log_max_total_bytes));
     entries.list
 }
 
@@ -136,22 +137,7 @@ pub(super) fn service(service: &Service, dir: &Path) -> Vec<Entry> {
     add_restart(&mut entries, restart);
     let StopPolicy { steps, grace } = stop;
     entries.add("stop", &(steps, grace), words.stop(stop));
-    let LogPolicy {
-        rotate: Rotation { size_bytes, keep, compress },
-        max_line_bytes,
-        when_blocked,
-        fsync,
-        redact,
-    } = log;
-    entries.add("log.rotate.size", size_bytes, size_text(*size_bytes));
-    entries.add("log.rotate.keep", keep, keep.to_string());
-    entries.add("log.rotate.compress", compress, compress.to_string());
-    entries.add("log.max_line", max_line_bytes, size_text(*max_line_bytes));
-    entries.add("log.when_blocked", when_blocked, when_blocked.word());
-    entries.add("log.fsync", fsync, fsync.word());
-    if !redact.is_empty() {
-        entries.add("log.redact", redact, redact.join(", "));
-    }
+    add_log(&mut entries, log);
     entries.add("reload", reload, words.reload(reload));
     let Hooks { before_start, after_ready, before_stop, after_exit } = hooks;
     let hook = |hook: &Hook| words.hook(hook);
@@ -160,6 +146,23 @@ pub(super) fn service(service: &Service, dir: &Path) -> Vec<Entry> {
     entries.add_some("before_stop", before_stop.as_ref(), hook);
     entries.add_some("after_exit", after_exit.as_ref(), hook);
     entries.list
+}
+
+fn add_log(entries: &mut Entries, log: &LogPolicy) {
+    let LogPolicy { rotate, max_line_bytes, when_blocked, fsync, redact } = log;
+    let Rotation { size_bytes, age, keep, keep_age, keep_total_bytes, compress } = rotate;
+    entries.add("log.rotate.size", size_bytes, size_text(*size_bytes));
+    entries.add_some("log.rotate.age", age.as_ref(), |time| time_text(*time));
+    entries.add("log.rotate.keep", keep, keep.to_string());
+    entries.add_some("log.rotate.keep_age", keep_age.as_ref(), |time| time_text(*time));
+    entries.add("log.rotate.keep_total", keep_total_bytes, size_text(*keep_total_bytes));
+    entries.add("log.rotate.compress", compress, compress.to_string());
+    entries.add("log.max_line", max_line_bytes, size_text(*max_line_bytes));
+    entries.add("log.when_blocked", when_blocked, when_blocked.word());
+    entries.add("log.fsync", fsync, fsync.word());
+    if !redact.is_empty() {
+        entries.add("log.redact", redact, redact.join(", "));
+    }
 }
 
 fn add_listen(entries: &mut Entries, words: &Words<'_>, listen: &[Listen]) {

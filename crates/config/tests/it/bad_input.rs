@@ -207,6 +207,13 @@ fn single_mistakes_in_a_service_are_said_in_place() {
             INVALID,
             "`size` must be from 64KiB to 1TiB, not 1KiB",
         ),
+        (
+            "log = { rotate = { size = \"1GiB\", keep_total = \"512MiB\" } }",
+            "3:48",
+            INVALID,
+            "`keep_total` (512MiB) must not be smaller than `size` (1GiB): one file may be as large as that",
+        ),
+        ("log = { rotate = { age = \"10ms\" } }", "3:26", INVALID, "`age` must be from 1s to 365d, not 10ms"),
         ("limits = { open_files = 1 }", "3:25", INVALID, "`open_files` must be from 16 to 2147483584, not 1"),
         ("workdir = \"${NOPE}\"", "3:12", "config-missing-variable", "the variable `NOPE` is not set"),
         (

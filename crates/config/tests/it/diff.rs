@@ -215,7 +215,8 @@ fn all_changes() -> Vec<Change> {
         stop: StopPolicy { steps: _, grace: _ },
         log:
             LogPolicy {
-                rotate: Rotation { size_bytes: _, keep: _, compress: _ },
+                rotate:
+                    Rotation { size_bytes: _, age: _, keep: _, keep_age: _, keep_total_bytes: _, compress: _ },
                 max_line_bytes: _,
                 when_blocked: _,
                 fsync: _,
@@ -296,6 +297,9 @@ fn all_changes() -> Vec<Change> {
         ("stop", |web| web.stop.steps[0].wait = Some(Duration::from_secs(1))),
         ("stop", |web| web.stop = StopPolicy::signal(StopSignal::Int, web.stop.grace)),
         ("log.rotate.size", |web| web.log.rotate.size_bytes = 77 << 10),
+        ("log.rotate.age", |web| web.log.rotate.age = Some(Duration::from_secs(77))),
+        ("log.rotate.keep_age", |web| web.log.rotate.keep_age = Some(Duration::from_secs(77))),
+        ("log.rotate.keep_total", |web| web.log.rotate.keep_total_bytes = 77 << 20),
         ("log.rotate.keep", |web| web.log.rotate.keep = 77),
         ("log.rotate.compress", |web| web.log.rotate.compress = false),
         ("log.max_line", |web| web.log.max_line_bytes = 1025),

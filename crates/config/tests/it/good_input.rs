@@ -43,6 +43,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!((web.log.when_blocked, web.log.fsync), (WhenBlocked::Wait, Fsync::Never));
     let rotate = web.log.rotate;
     assert_eq!((rotate.size_bytes, rotate.keep, rotate.compress), (64 << 20, 8, true));
+    assert_eq!((rotate.age, rotate.keep_age, rotate.keep_total_bytes), (None, None, 1 << 30));
     assert_eq!(web.limits.open_files, None);
 
     let probe = self::web("command = \"x\"\nreadiness = { tcp = \"a:1\" }").readiness.unwrap();
@@ -149,4 +150,28 @@ fn what_is_masked_is_that_of_the_stack_and_then_ones_own() {
     assert_eq!(stack.services[0].log.when_blocked, WhenBlocked::Drop);
     assert_eq!(stack.services[0].log.fsync, Fsync::Line);
     assert_eq!(stack.services[1].log.redact, ["a+"]);
+}
+
+#[test]
+fn the_totals_of_logs_leave_room_for_what_is_asked_for() {
+    let totals = |log: &str, rotate: &str| {
+        let text = format!("{log}[service.web]\ncommand = \"x\"\nlog.rotate = {{ {rotate} }}\n");
+        let stack = good(&text);
+        (stack.services[0].log.rotate.keep_total_bytes, stack.log_max_total_bytes)
+    };
+    for (log, rotate, want) in [
+        ("", "", (1 << 30, 4 << 30)),
+        ("", "size = \"1GiB\"", (2 << 30, 4 << 30)),
+        ("", "keep_total = \"64MiB\"", (64 << 20, 4 << 30)),
+        ("", "keep_total = \"8GiB\"", (8 << 30, 8 << 30)),
+        ("log.max_total = \"1GiB\"\n", "keep_total = \"8GiB\"", (8 << 30, 1 << 30)),
+    ] {
+        assert_eq!(totals(log, rotate), want, "{log}{rotate}");
+    }
+    let rotate = good("[service.web]\ncommand = \"x\"\nlog.rotate = { age = \"24h\", keep_age = \"30d\" }\n")
+        .services[0]
+        .log
+        .rotate;
+    let day = Duration::from_secs(86_400);
+    assert_eq!((rotate.age, rotate.keep_age), (Some(day), Some(30 * day)));
 }

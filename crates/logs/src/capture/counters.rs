@@ -25,6 +25,10 @@ pub struct Counts {
     pub write_failures: u64,
     /// Files closed.
     pub rotations: u64,
+    /// Closed files removed, because of a bound on what stays.
+    pub removed_files: u64,
+    /// What they took on the disk.
+    pub removed_bytes: u64,
     /// Whether the file cannot be written now.
     pub blocked: bool,
 }
@@ -38,6 +42,8 @@ pub(super) struct Counters {
     masked: AtomicU64,
     write_failures: AtomicU64,
     rotations: AtomicU64,
+    removed_files: AtomicU64,
+    removed_bytes: AtomicU64,
     blocked: AtomicBool,
 }
 
@@ -86,6 +92,11 @@ impl Counters {
         self.rotations.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn removed(&self, files: u64, bytes: u64) {
+        self.removed_files.fetch_add(files, Ordering::Relaxed);
+        self.removed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn read(&self) -> Counts {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
         Counts {
@@ -96,6 +107,8 @@ impl Counters {
             masked: load(&self.masked),
             write_failures: load(&self.write_failures),
             rotations: load(&self.rotations),
+            removed_files: load(&self.removed_files),
+            removed_bytes: load(&self.removed_bytes),
             blocked: self.blocked.load(Ordering::Relaxed),
         }
     }

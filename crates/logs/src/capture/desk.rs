@@ -1,25 +1,26 @@
 //! The capture thread: what all its tasks share, and the task that takes the commands.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_types::{ReplicaId, SpawnId};
+use mainstay_types::{ReplicaId, SpawnId, Timestamp};
 use tokio::io::AsyncRead;
 use tokio::runtime::LocalOptions;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::batch::Batch;
 use super::counters::Registry;
 use super::program::{Mailbox, Program, Request};
 use super::replica_log::ReplicaLog;
 use super::tidy::Tidier;
-use super::{CaptureOptions, CapturePolicy, Notice, Tap};
+use super::{CaptureOptions, CapturePolicy, Clock, Notice, Rotated, Tap};
 use crate::record::parse;
+use crate::store::replica_dir;
 use crate::{LogLine, read};
 
 /// A pipe, whatever it is made of.
@@ -43,6 +44,8 @@ const EVENTS_PER_TICK: usize = 4096;
 pub(super) enum Command {
     Attach { replica: ReplicaId, spawn: SpawnId, policy: CapturePolicy, open: OpenPipes },
     SetPolicy { replica: ReplicaId, policy: CapturePolicy },
+    SetMaxTotal { bytes: u64 },
+    Rotate { replicas: Vec<(ReplicaId, CapturePolicy)>, reply: oneshot::Sender<Vec<(ReplicaId, Rotated)>> },
     Settle { spawn: SpawnId, n: usize, reply: oneshot::Sender<Vec<LogLine>> },
     Detach { spawn: SpawnId, reply: oneshot::Sender<()> },
     Tail { replica: ReplicaId, n: usize, reply: oneshot::Sender<Vec<LogLine>> },
@@ -57,6 +60,11 @@ pub(super) struct Desk {
     pub(super) buffers: RefCell<Buffers>,
     tidier: Tidier,
     pub(super) counters: Registry,
+    pub(super) clock: Clock,
+    /// When the desk wakes by itself: the earliest of all files that will be old enough.
+    due: Cell<Option<Timestamp>>,
+    /// Has the desk work that out again.
+    look_again: Arc<Notify>,
 }
 
 /// The buffers every read and write goes through, one at a time.
@@ -72,16 +80,22 @@ impl Desk {
         (self.notices)(notice);
     }
 
+    /// A file will be old enough at this time.
+    pub(super) fn due(&self, at: Timestamp) {
+        if self.due.get().is_none_or(|due| at < due) {
+            self.look_again.notify_one();
+        }
+    }
+
     /// Has a replica's closed files pruned and compressed in the background.
-    pub(super) fn tidy(&self, dir: &Path, replica: &ReplicaId, policy: &CapturePolicy) {
-        self.tidier.tidy(dir, replica, policy);
+    pub(super) fn tidy(&self, replica: &ReplicaId, policy: &CapturePolicy) {
+        self.tidier.tidy(replica, policy);
     }
 }
 
 /// Starts the thread; the channel is its only hold.
 pub(super) fn start(
     options: CaptureOptions,
-    lower_priority: fn(),
     counters: Registry,
 ) -> io::Result<mpsc::UnboundedSender<Command>> {
     let runtime_thread = std::thread::Builder::new().name("logs".to_owned());
@@ -102,7 +116,7 @@ pub(super) fn start(
             }
         };
         let _ = started.send(Ok(()));
-        let closed = runtime.block_on(take_commands(options, lower_priority, counters, received));
+        let closed = runtime.block_on(take_commands(options, counters, received));
         // Everything of the thread is gone before the answer, so that the caller may remove the folder.
         runtime.shutdown_timeout(Duration::ZERO);
         if let Some(reply) = closed {
@@ -129,32 +143,55 @@ struct Clerk {
 
 async fn take_commands(
     options: CaptureOptions,
-    lower_priority: fn(),
     counters: Registry,
     mut received: mpsc::UnboundedReceiver<Command>,
 ) -> Option<oneshot::Sender<()>> {
+    let look_again = Arc::new(Notify::new());
     let desk = Rc::new(Desk {
-        tidier: Tidier::new(options.notices.clone(), lower_priority),
+        tidier: Tidier::new(&options, counters.clone(), Arc::clone(&look_again)),
         root: options.dir,
         tap: options.tap,
         notices: options.notices,
         counters,
+        clock: options.clock,
+        due: Cell::new(None),
+        look_again,
         buffers: RefCell::new(Buffers { read: vec![0; READ_BYTES], masked: Vec::new(), batch: Batch::new() }),
     });
-    desk.tidier.recover(&desk.root);
-    let mut clerk = Clerk { desk, logs: HashMap::new(), attached: HashMap::new() };
+    desk.tidier.recover();
+    let mut clerk = Clerk { desk: Rc::clone(&desk), logs: HashMap::new(), attached: HashMap::new() };
     let mut closed = None;
-    while let Some(command) = received.recv().await {
+    loop {
+        let due = clerk.next_due();
+        desk.due.set(due);
+        let command = tokio::select! {
+            biased;
+            command = received.recv() => command,
+            () = desk.look_again.notified() => continue,
+            () = sleep_until(&desk.clock, due) => {
+                clerk.on_due();
+                continue;
+            }
+        };
         match command {
-            Command::Attach { replica, spawn, policy, open } => clerk.attach(replica, spawn, policy, open),
-            Command::SetPolicy { replica, policy } => clerk.set_policy(&replica, policy),
-            Command::Settle { spawn, n, reply } => clerk.settle(spawn, n, reply),
-            Command::Detach { spawn, reply } => clerk.detach(spawn, reply),
-            Command::Tail { replica, n, reply } => {
+            None => break,
+            Some(Command::Attach { replica, spawn, policy, open }) => {
+                clerk.attach(replica, spawn, policy, open);
+            }
+            Some(Command::SetPolicy { replica, policy }) => clerk.set_policy(&replica, policy),
+            Some(Command::SetMaxTotal { bytes }) => desk.tidier.set_max_total(bytes),
+            Some(Command::Rotate { replicas, reply }) => {
+                let outcomes = replicas.into_iter().map(|(replica, policy)| clerk.rotate(replica, policy));
+                // Whoever asked may have gone.
+                let _ = reply.send(outcomes.collect());
+            }
+            Some(Command::Settle { spawn, n, reply }) => clerk.settle(spawn, n, reply),
+            Some(Command::Detach { spawn, reply }) => clerk.detach(spawn, reply),
+            Some(Command::Tail { replica, n, reply }) => {
                 let log = clerk.logs.get(&replica).cloned();
                 answer_tail(&clerk.desk, &replica, log.as_deref(), n, reply);
             }
-            Command::Close { reply } => {
+            Some(Command::Close { reply }) => {
                 closed = Some(reply);
                 break;
             }
@@ -164,8 +201,37 @@ async fn take_commands(
     closed
 }
 
+/// Sleeps until the clock should show this time. It may be early or late when the clock is set meanwhile: whoever is woken
+/// looks at the clock again.
+async fn sleep_until(clock: &Clock, due: Option<Timestamp>) {
+    match due {
+        Some(due) => {
+            tokio::time::sleep(Duration::try_from(due.duration_since(clock())).unwrap_or_default()).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
 impl Clerk {
-    fn attach(&mut self, replica: ReplicaId, spawn: SpawnId, policy: CapturePolicy, open: OpenPipes) {
+    /// When the next file will be old enough to be closed or removed.
+    fn next_due(&self) -> Option<Timestamp> {
+        let files = self.logs.values().filter_map(|log| log.borrow().next_due());
+        files.chain(self.desk.tidier.next_expiry()).min()
+    }
+
+    /// Closes and has removed what is old enough by now.
+    fn on_due(&self) {
+        let now = (self.desk.clock)();
+        for log in self.logs.values() {
+            log.borrow_mut().rotate_if_due(now);
+        }
+        if self.desk.tidier.next_expiry().is_some_and(|expiry| expiry <= now) {
+            self.desk.tidier.expire();
+        }
+    }
+
+    /// The file of a replica, with this policy from here on.
+    fn log_of(&mut self, replica: ReplicaId, policy: CapturePolicy) -> Rc<RefCell<ReplicaLog>> {
         let log = self.logs.entry(replica).or_insert_with_key(|replica| {
             let log = ReplicaLog::new(self.desk.clone(), replica.clone(), policy.clone());
             // Files that an earlier host closed and did not come to compress.
@@ -173,6 +239,20 @@ impl Clerk {
             Rc::new(RefCell::new(log))
         });
         log.borrow_mut().set_policy(policy);
+        Rc::clone(log)
+    }
+
+    fn rotate(&mut self, replica: ReplicaId, policy: CapturePolicy) -> (ReplicaId, Rotated) {
+        if !self.logs.contains_key(&replica) && !replica_dir(&self.desk.root, &replica).is_dir() {
+            return (replica, Rotated::Empty);
+        }
+        let log = self.log_of(replica.clone(), policy);
+        let outcome = log.borrow_mut().close_current();
+        (replica, outcome)
+    }
+
+    fn attach(&mut self, replica: ReplicaId, spawn: SpawnId, policy: CapturePolicy, open: OpenPipes) {
+        let log = self.log_of(replica, policy);
         let mailbox = Rc::new(Mailbox::default());
         self.attached.insert(spawn, Attached { log: log.clone(), mailbox: mailbox.clone() });
         match open() {

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use mainstay_types::Timestamp;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 
@@ -307,7 +306,7 @@ impl Pipe {
         taken: Taken,
         backlog: Backlog,
     ) {
-        let now = Timestamp::now();
+        let now = (desk.clock)();
         let (masks, max_line_bytes) = {
             let log = log.borrow();
             (log.policy.masks.clone(), log.policy.max_line_bytes)
@@ -362,7 +361,7 @@ impl Pipe {
             return;
         }
         let batch = &mut buffers.batch;
-        batch.begin(log.borrow_mut().begin(Timestamp::now(), self.stream));
+        batch.begin(log.borrow_mut().begin((desk.clock)(), self.stream));
         how(&mut self.splitter, batch);
         hand_over(desk, log, self.stream, batch, backlog);
     }

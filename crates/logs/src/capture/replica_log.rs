@@ -8,11 +8,16 @@
 //!                             hand are kept; tried again after 100 ms, doubling to 5 s
 //! ```
 //!
+//! `rotation` closes and names files; `inspect` looks at what a crash left in one.
+//!
 //! Writing blocks the capture thread for as long as the file system takes; the host has other threads.
+
+mod inspect;
+mod rotation;
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,9 +32,10 @@ use super::desk::Desk;
 use super::gap::{Gap, rest_of_line};
 use super::{CapturePolicy, Fsync, Notice, WhenBlocked};
 use crate::Stream;
-use crate::record::{HEADER_BYTES, header, parse};
+use crate::record::{HEADER_BYTES, header};
 use crate::stamp::{STAMP_BYTES, parse_stamp};
-use crate::store::{CURRENT, PACKED, PLAIN, closed_path, replica_dir};
+use crate::store::{CURRENT, replica_dir};
+use inspect::{first_line_at, inspect};
 
 /// First wait before a failed write is tried again, and the longest.
 pub(super) const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -38,12 +44,6 @@ pub(super) const RETRY_MAX: Duration = Duration::from_secs(5);
 /// What a detached program's output may take in memory while its file cannot be written. A pipe holds 64 KiB unless
 /// enlarged (pipe(7)); the rest is lost and counted.
 const BACKLOG_BYTES: usize = 512 * 1024;
-
-/// How much of an existing file's end is looked at for its last time and unfinished lines.
-const TAIL_BYTES: u64 = 128 * 1024;
-
-/// After a failed rotation the next is tried this much later; the file grows meanwhile.
-const ROTATE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether the file was removed under us is looked up at most this often, and only when there is something to write.
 const CHECK_PRESENT: Duration = Duration::from_secs(1);
@@ -75,6 +75,8 @@ pub(super) struct ReplicaLog {
     checked_at: Timestamp,
     /// Set after a failed rotation: when to try again.
     rotate_after: Option<Timestamp>,
+    /// It is to be closed as soon as the line that is being written ends.
+    waits: bool,
     blocked: Option<Box<Blocked>>,
 }
 
@@ -101,7 +103,7 @@ impl ReplicaLog {
     pub(super) fn new(desk: Rc<Desk>, replica: ReplicaId, policy: CapturePolicy) -> Self {
         let dir = replica_dir(&desk.root, &replica);
         let counters = super::counters::of(&desk.counters, &replica);
-        Self {
+        let mut log = Self {
             desk,
             replica,
             dir,
@@ -118,8 +120,12 @@ impl ReplicaLog {
             sync_failed: false,
             checked_at: Timestamp::UNIX_EPOCH,
             rotate_after: None,
+            waits: false,
             blocked: None,
-        }
+        };
+        // A file of an earlier host becomes old enough whether or not something is written.
+        log.first_at = first_line_at(&log.current_path());
+        log
     }
 
     fn current_path(&self) -> PathBuf {
@@ -141,7 +147,7 @@ impl ReplicaLog {
 
     /// Has closed files pruned and compressed as the policy says.
     pub(super) fn tidy(&self) {
-        self.desk.tidy(&self.dir, &self.replica, &self.policy);
+        self.desk.tidy(&self.replica, &self.policy);
     }
 
     /// Whether reading has to wait.
@@ -172,6 +178,7 @@ impl ReplicaLog {
     pub(super) fn begin(&mut self, now: Timestamp, stream: Stream) -> Start {
         if self.blocked.is_none() {
             self.notice_removal(now);
+            self.rotate_if_due(now);
             if let Err(error) = self.open() {
                 self.block(Vec::new(), VecDeque::new(), &error);
             }
@@ -229,6 +236,7 @@ impl ReplicaLog {
         if bytes.is_empty() {
             return;
         }
+        let was_open = self.open != [false; 2];
         self.open = batch.open();
         let first_cut = batch.cuts.partition_point(|cut| *cut < rest);
         let shifted: Vec<usize>;
@@ -243,6 +251,8 @@ impl ReplicaLog {
             let cuts = cuts[cuts_done..].iter().map(|cut| cut - written).collect();
             self.block(rest, cuts, &error);
             self.size_bytes = batch.size_bytes();
+        } else if was_open {
+            self.catch_up();
         }
     }
 
@@ -277,6 +287,7 @@ impl ReplicaLog {
                 for waker in blocked.waiting {
                     waker.wake();
                 }
+                self.catch_up();
                 true
             }
             Err((written, cuts_done, _)) => {
@@ -349,8 +360,11 @@ impl ReplicaLog {
     fn write_to_current(&mut self, bytes: &[u8], written: &mut usize, end: usize) -> io::Result<()> {
         self.open()?;
         let Some(file) = &mut self.file else { return Ok(()) };
-        if self.first_at.is_none() {
-            self.first_at = bytes.get(*written..*written + STAMP_BYTES).and_then(parse_stamp);
+        let begun = *written;
+        let begins_at = || bytes.get(begun..begun + STAMP_BYTES).and_then(parse_stamp);
+        let is_first = self.first_at.is_none();
+        if is_first {
+            self.first_at = begins_at();
         }
         while *written < end {
             match file.write(&bytes[*written..end]) {
@@ -366,6 +380,13 @@ impl ReplicaLog {
         let Some(file) = &self.file else { return Ok(()) };
         // Asked for rather than counted: a write that failed half-way, or a foreign hand, may have changed it.
         self.size_bytes = file.metadata().map_or(self.size_bytes, |metadata| metadata.len());
+        if self.size_bytes == (*written - begun) as u64 {
+            // Nothing was in it: it is new, or somebody emptied it.
+            self.first_at = begins_at().or(self.first_at);
+        }
+        if is_first {
+            self.tell_due();
+        }
         Ok(())
     }
 
@@ -417,6 +438,9 @@ impl ReplicaLog {
             self.inspected = true;
         } else if size_bytes == 0 {
             self.first_at = None;
+        } else if self.first_at.is_none() {
+            // One that had gone has come back.
+            self.first_at = first_line_at(&self.current_path());
         }
         self.size_bytes = size_bytes;
         self.file = Some(file);
@@ -434,45 +458,6 @@ impl ReplicaLog {
             self.first_at = None;
         }
     }
-
-    /// Closes the current file and gives it its name. When that fails, it stays current and grows.
-    fn rotate(&mut self) {
-        if self.policy.fsync != Fsync::Never {
-            self.sync();
-        }
-        self.file = None;
-        let first_at = self.first_at.unwrap_or(self.last_at);
-        match self.rename(first_at) {
-            Ok(()) => {
-                self.first_at = None;
-                self.size_bytes = 0;
-                self.rotate_after = None;
-                self.counters.rotated();
-                self.tidy();
-            }
-            Err(error) => {
-                let again = Timestamp::now().checked_add(ROTATE_AGAIN).unwrap_or(Timestamp::MAX);
-                if self.rotate_after.replace(again).is_none() {
-                    self.desk.notice(Notice::RotationFailed {
-                        replica: self.replica.clone(),
-                        path: self.current_path(),
-                        error: error.to_string(),
-                    });
-                }
-            }
-        }
-    }
-
-    fn rename(&self, mut first_at: Timestamp) -> io::Result<()> {
-        // A rename replaces: a name that is taken (the clock was set back between two hosts) is moved on.
-        while closed_path(&self.dir, first_at, PLAIN).try_exists()?
-            || closed_path(&self.dir, first_at, PACKED).try_exists()?
-        {
-            first_at = Timestamp::from_nanosecond(first_at.as_nanosecond() + 1)
-                .map_err(|error| io::Error::other(error.to_string()))?;
-        }
-        std::fs::rename(self.current_path(), closed_path(&self.dir, first_at, PLAIN))
-    }
 }
 
 /// Records and bytes of their texts.
@@ -480,47 +465,4 @@ fn count(records: &[u8]) -> (u64, u64) {
     let lines = memchr::memchr_iter(b'\n', records).count();
     let bytes = records.len().saturating_sub(lines * (HEADER_BYTES + 1));
     (lines as u64, bytes as u64)
-}
-
-/// What an existing file tells.
-struct Found {
-    first_at: Timestamp,
-    last_at: Timestamp,
-    /// Its last line has no end.
-    torn: bool,
-    /// Streams whose last record is a part; known for records within the last [`TAIL_BYTES`].
-    open: [bool; 2],
-}
-
-fn inspect(file: &mut File, size_bytes: u64) -> io::Result<Found> {
-    let changed_at = file
-        .metadata()?
-        .modified()
-        .ok()
-        .and_then(|time| Timestamp::try_from(time).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH);
-    let mut head = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    Read::by_ref(file).take(STAMP_BYTES as u64).read_to_end(&mut head)?;
-    let first_at = parse_stamp(&head);
-    let mut tail = Vec::new();
-    let from = size_bytes.saturating_sub(TAIL_BYTES);
-    file.seek(SeekFrom::Start(from))?;
-    Read::by_ref(file).take(TAIL_BYTES).read_to_end(&mut tail)?;
-    let mut lines = tail.split(|byte| *byte == b'\n');
-    if from > 0 {
-        // The window begins inside a record.
-        lines.next();
-    }
-    let mut found = Found {
-        first_at: first_at.unwrap_or(changed_at),
-        last_at: first_at.unwrap_or(Timestamp::UNIX_EPOCH),
-        torn: tail.last().is_some_and(|byte| *byte != b'\n'),
-        open: [false; 2],
-    };
-    for record in lines.filter_map(parse) {
-        found.last_at = found.last_at.max(record.at);
-        found.open[record.stream.index()] = record.partial;
-    }
-    Ok(found)
 }

@@ -1,6 +1,7 @@
-//! Closed files: removed beyond the number kept, compressed one after the other, put in order after a crash.
+//! Closed files: removed beyond the bounds (see `retention`), compressed one after the other, put in order after a crash.
 //!
-//! One thread, `logs-tidy`, does it for all replicas and ends when there is nothing left to do. A file is compressed
+//! One thread, `logs-tidy`, does it for all replicas, at the lowest priority the platform has for it, and ends when there is
+//! nothing left to do. A file is compressed
 //! in these steps, and a crash after any of them neither loses nor doubles a line:
 //!
 //! | done | left behind | readers use | the next tidying |
@@ -10,18 +11,25 @@
 //! | 2. renamed, on disk (fsync) | `T.log`, `T.log.zst` | `T.log` | compares; removes the one not needed |
 //! | 3. removed | `T.log.zst` | `T.log.zst` | - |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mainstay_types::ReplicaId;
+use mainstay_types::{ReplicaId, ServiceName, Timestamp};
+use tokio::sync::Notify;
 
-use super::{CapturePolicy, Notice};
+use super::counters::{self, Registry};
+use super::retention::{Bounds, Keep, Ledger, remove};
+use super::{CaptureOptions, CapturePolicy, Clock, Notice};
 use crate::packed::{self, pack};
 use crate::store::{Closed, PACKED, PACKING, PLAIN, closed_files, closed_path, replica_dir, replicas};
+
+/// No closed file becomes too old.
+const NEVER: i64 = i64::MAX;
 
 /// Orders the work and holds what is left of it.
 pub(super) struct Tidier {
@@ -29,58 +37,115 @@ pub(super) struct Tidier {
 }
 
 struct Shared {
+    root: PathBuf,
     state: Mutex<State>,
+    /// What is on the disk. Only the thread locks it, and not while it compresses.
+    ledger: Mutex<Ledger>,
+    /// When the next closed file becomes too old, in microseconds since 1970; [`NEVER`] when that is not known. Apart from
+    /// the state, so that the capture thread does not wait for a thread of lower priority to learn it.
+    next_expiry: AtomicI64,
     /// Signalled when the thread ends.
     ended: Condvar,
     notices: Arc<dyn Fn(Notice) + Send + Sync>,
     lower_priority: fn(),
+    clock: Clock,
+    counters: Registry,
+    /// Told when the next expiry is known.
+    look_again: Arc<Notify>,
 }
 
-#[derive(Default)]
 struct State {
     /// Folders to tidy: at most one entry a replica.
-    folders: BTreeMap<PathBuf, Folder>,
-    /// The root of a capture that has just begun.
-    recover: Option<PathBuf>,
+    folders: BTreeMap<ReplicaId, Folder>,
+    bounds: Bounds,
+    /// Closed files of these services are compressed.
+    compress: BTreeMap<ServiceName, bool>,
+    /// A capture that has just begun.
+    recover: bool,
+    /// The bounds have to be held, whatever the folders.
+    hold: bool,
     running: bool,
     /// The capture ends: leave things as they are.
     stop: bool,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy, Default)]
 struct Folder {
-    replica: ReplicaId,
-    keep: usize,
-    compress: bool,
-    /// Files beyond the number kept were removed since the order was given.
-    pruned: bool,
+    /// The bounds were held since the order was given.
+    held: bool,
 }
 
 impl Tidier {
-    pub(super) fn new(notices: Arc<dyn Fn(Notice) + Send + Sync>, lower_priority: fn()) -> Self {
-        let shared = Shared { state: Mutex::default(), ended: Condvar::new(), notices, lower_priority };
+    pub(super) fn new(options: &CaptureOptions, counters: Registry, look_again: Arc<Notify>) -> Self {
+        let bounds = Bounds { services: BTreeMap::new(), max_total_bytes: options.max_total_bytes };
+        let state = State {
+            folders: BTreeMap::new(),
+            bounds,
+            compress: BTreeMap::new(),
+            recover: false,
+            hold: false,
+            running: false,
+            stop: false,
+        };
+        let shared = Shared {
+            root: options.dir.clone(),
+            state: Mutex::new(state),
+            ledger: Mutex::default(),
+            next_expiry: AtomicI64::new(NEVER),
+            ended: Condvar::new(),
+            notices: Arc::clone(&options.notices),
+            lower_priority: options.lower_priority,
+            clock: Arc::clone(&options.clock),
+            counters,
+            look_again,
+        };
         Self { shared: Arc::new(shared) }
     }
 
     /// Puts every replica's folder in order after a crash.
-    pub(super) fn recover(&self, root: &Path) {
-        self.shared.lock().recover = Some(root.to_owned());
-        self.wake(Path::new(""));
+    pub(super) fn recover(&self) {
+        self.shared.lock().recover = true;
+        self.wake(None);
     }
 
-    /// Prunes and compresses a folder's closed files.
-    pub(super) fn tidy(&self, dir: &Path, replica: &ReplicaId, policy: &CapturePolicy) {
-        let folder = Folder {
-            replica: replica.clone(),
-            keep: usize::try_from(policy.keep).unwrap_or(usize::MAX),
-            compress: policy.compress,
-            pruned: false,
-        };
-        self.shared.lock().folders.insert(dir.to_owned(), folder);
-        self.wake(dir);
+    /// Holds the bounds on a folder's closed files and compresses them.
+    pub(super) fn tidy(&self, replica: &ReplicaId, policy: &CapturePolicy) {
+        let mut state = self.shared.lock();
+        state.bounds.services.insert(replica.service.clone(), Keep::of(policy));
+        state.compress.insert(replica.service.clone(), policy.compress);
+        state.folders.insert(replica.clone(), Folder::default());
+        drop(state);
+        self.wake(Some(replica));
     }
 
-    fn wake(&self, dir: &Path) {
+    /// From now on this bounds the files of all services together.
+    pub(super) fn set_max_total(&self, bytes: u64) {
+        let mut state = self.shared.lock();
+        let is_new = std::mem::replace(&mut state.bounds.max_total_bytes, bytes) != bytes;
+        state.hold |= is_new;
+        drop(state);
+        if is_new {
+            self.wake(None);
+        }
+    }
+
+    /// When the next closed file becomes too old.
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        match self.shared.next_expiry.load(Ordering::Relaxed) {
+            NEVER => None,
+            micros => Some(Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)),
+        }
+    }
+
+    /// Removes what is too old by now.
+    pub(super) fn expire(&self) {
+        // Known again when that is done.
+        self.shared.next_expiry.store(NEVER, Ordering::Relaxed);
+        self.shared.lock().hold = true;
+        self.wake(None);
+    }
+
+    fn wake(&self, replica: Option<&ReplicaId>) {
         let mut state = self.shared.lock();
         if state.running || state.stop {
             return;
@@ -92,10 +157,9 @@ impl Tidier {
             Ok(_) => state.running = true,
             Err(error) => {
                 // The order stays; the next rotation tries again.
-                let replica = state.folders.get(dir).map(|folder| folder.replica.clone());
                 drop(state);
                 if let Some(replica) = replica {
-                    self.shared.failed(&replica, dir, &error);
+                    self.shared.failed(replica, &replica_dir(&self.shared.root, replica), &error);
                 }
             }
         }
@@ -130,6 +194,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // What it holds is looked up again folder by folder.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn failed(&self, replica: &ReplicaId, path: &Path, error: &io::Error) {
         (self.notices)(Notice::CompressionFailed {
             replica: replica.clone(),
@@ -137,88 +206,117 @@ impl Shared {
             error: error.to_string(),
         });
     }
+
+    /// Tells of a trouble once, until the folder is in order again.
+    fn tell(&self, replica: &ReplicaId, trouble: Result<(), (PathBuf, io::Error)>) {
+        let dir = replica_dir(&self.root, replica);
+        match trouble {
+            Ok(()) => {
+                self.ledger().failing.remove(&dir);
+            }
+            Err((path, error)) => {
+                if self.ledger().failing.insert(dir) {
+                    self.failed(replica, &path, &error);
+                }
+            }
+        }
+    }
+
+    /// Looks at these folders again, and removes what exceeds the bounds anywhere. What cannot be removed from other
+    /// folders is told; of the first of these, it is the answer.
+    fn hold_bounds(&self, look_at: &[ReplicaId]) -> Result<(), (PathBuf, io::Error)> {
+        let bounds = self.lock().bounds.clone();
+        let mut answer = Ok(());
+        let mut outcome = {
+            let mut ledger = self.ledger();
+            for (place, replica) in look_at.iter().enumerate() {
+                match ledger.look(&self.root, replica) {
+                    Err(error) if place == 0 => answer = Err((replica_dir(&self.root, replica), error)),
+                    // The turn of the others comes.
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            let outcome = ledger.hold(&self.root, &bounds, (self.clock)());
+            // Rounded up: looked at a moment later, it is too old by then.
+            let next = ledger.next_expiry(&bounds).map_or(NEVER, |expiry| expiry.as_microsecond() + 1);
+            self.next_expiry.store(next, Ordering::Relaxed);
+            outcome
+        };
+        for ((replica, bound), removed) in outcome.removed {
+            counters::of(&self.counters, &replica).removed(removed.files, removed.bytes);
+            let (files, bytes) = (removed.files, removed.bytes);
+            (self.notices)(Notice::FilesRemoved { replica, files, bytes, bound });
+        }
+        if let Some(failed) = look_at.first().and_then(|first| outcome.failed.remove(first)) {
+            answer = answer.and(Err(failed));
+        }
+        for (replica, failed) in outcome.failed {
+            self.tell(&replica, Err(failed));
+        }
+        answer
+    }
 }
 
 /// The thread: one folder after the other until none is left.
 fn work(shared: &Shared) {
     (shared.lower_priority)();
-    let mut failing: BTreeSet<PathBuf> = BTreeSet::new();
     loop {
         let mut state = shared.lock();
         if state.stop {
             state.folders.clear();
-            state.recover = None;
+            (state.recover, state.hold) = (false, false);
         }
-        if let Some(root) = state.recover.take() {
+        if std::mem::take(&mut state.recover) {
             drop(state);
-            for replica in replicas(&root).unwrap_or_default() {
+            for replica in replicas(&shared.root).unwrap_or_default() {
                 // What cannot be put in order now is left; readers cope with every state of it.
-                let _ = recover_folder(&replica_dir(&root, &replica));
+                let _ = recover_folder(&replica_dir(&shared.root, &replica));
             }
+            shared.ledger().look_at_all(&shared.root);
+            shared.lock().hold = true;
             continue;
         }
-        let Some((dir, folder)) = state.folders.pop_first() else {
+        if std::mem::take(&mut state.hold) {
+            drop(state);
+            // Without a folder of its own to look at, there is no trouble left to tell.
+            let _ = shared.hold_bounds(&[]);
+            continue;
+        }
+        let Some((replica, _)) = state.folders.pop_first() else {
             state.running = false;
             shared.ended.notify_all();
+            drop(state);
+            shared.look_again.notify_one();
             return;
         };
         drop(state);
-        let outcome = tidy_folder(shared, &dir, &folder);
-        match outcome {
-            Ok(()) => {
-                failing.remove(&dir);
-            }
-            Err((path, error)) => {
-                if failing.insert(dir) {
-                    shared.failed(&folder.replica, &path, &error);
-                }
-            }
-        }
+        let outcome = tidy_folder(shared, &replica);
+        shared.tell(&replica, outcome);
     }
 }
 
-/// Removes what exceeds the number kept, then compresses the newest plain file until there is none: under a flood the
-/// oldest are about to be removed anyway.
-fn tidy_folder(shared: &Shared, dir: &Path, folder: &Folder) -> Result<(), (PathBuf, io::Error)> {
-    let at_dir = |error| (dir.to_owned(), error);
+/// Removes what exceeds the bounds, then compresses the newest plain file until there is none: under a flood the oldest
+/// are about to be removed anyway.
+fn tidy_folder(shared: &Shared, replica: &ReplicaId) -> Result<(), (PathBuf, io::Error)> {
+    let dir = replica_dir(&shared.root, replica);
     if dir.is_dir() {
-        recover_folder(dir).map_err(at_dir)?;
+        recover_folder(&dir).map_err(|error| (dir.clone(), error))?;
     }
     loop {
-        let kept = prune(dir, folder.keep).map_err(at_dir)?;
-        let plain = kept.iter().rev().find(|file| file.plain);
-        let Some(file) = plain.filter(|_| folder.compress && !shared.lock().stop) else { return Ok(()) };
-        let path = closed_path(dir, file.first_at, PLAIN);
-        match pack_file(shared, dir, *file) {
-            // Removed meanwhile, because too many newer ones came.
+        let held = shared.hold_bounds(std::slice::from_ref(replica));
+        let plain = shared.ledger().newest_plain(replica);
+        let compress = {
+            let state = shared.lock();
+            !state.stop && state.compress.get(&replica.service).copied().unwrap_or(false)
+        };
+        let Some(file) = plain.filter(|_| compress) else { return held };
+        let path = closed_path(&dir, file.first_at, PLAIN);
+        match pack_file(shared, &dir, file) {
+            // Removed meanwhile, because of the bounds.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.exists() => {}
             Err(error) => return Err((path, error)),
             Ok(()) => {}
         }
-    }
-}
-
-/// Removes the oldest closed files beyond the number kept, in all their forms; returns the others.
-fn prune(dir: &Path, keep: usize) -> io::Result<Vec<Closed>> {
-    let mut files = closed_files(dir)?;
-    let excess = files.len().saturating_sub(keep);
-    for file in files.drain(..excess) {
-        // The compressed form first: should the second removal fail, the plain one is the whole.
-        if file.packed {
-            remove(&closed_path(dir, file.first_at, PACKED))?;
-        }
-        if file.plain {
-            remove(&closed_path(dir, file.first_at, PLAIN))?;
-        }
-    }
-    Ok(files)
-}
-
-/// Removes a file; that it is gone already is as good.
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -229,6 +327,9 @@ fn pack_file(shared: &Shared, dir: &Path, file: Closed) -> io::Result<()> {
     let outcome = write_packed(shared, &plain_path, &packing_path).and_then(|complete| {
         if complete && plain_path.exists() {
             std::fs::rename(&packing_path, closed_path(dir, file.first_at, PACKED))?;
+            // The new name reaches the disk before the old file goes. Where folders cannot be opened, their order on the
+            // disk is the file system's affair.
+            let _ = File::open(dir).and_then(|dir| dir.sync_all());
             std::fs::remove_file(&plain_path)
         } else {
             remove(&packing_path)
@@ -245,26 +346,30 @@ fn pack_file(shared: &Shared, dir: &Path, file: Closed) -> io::Result<()> {
 fn write_packed(shared: &Shared, plain_path: &Path, packing_path: &Path) -> io::Result<bool> {
     let mut plain = File::open(plain_path)?;
     let mut packed = File::create(packing_path)?;
-    // Between blocks, files beyond the number kept are removed and the end of the capture is noticed.
+    // Between blocks, files beyond the bounds are removed and the end of the capture is noticed.
     let complete = pack(&mut plain, &mut packed, || {
         let mut state = shared.lock();
         if state.stop {
             return false;
         }
         let mut waiting = Vec::new();
-        for (dir, folder) in &mut state.folders {
-            if !std::mem::replace(&mut folder.pruned, true) {
-                waiting.push((dir.clone(), folder.keep));
+        for (replica, folder) in &mut state.folders {
+            if !std::mem::replace(&mut folder.held, true) {
+                waiting.push(replica.clone());
             }
         }
         drop(state);
-        for (dir, keep) in waiting {
-            // Its own turn comes and reports what fails.
-            let _ = prune(&dir, keep);
+        if !waiting.is_empty() {
+            // The turn of each comes and reports what fails.
+            let _ = shared.hold_bounds(&waiting);
         }
         true
     })?;
     if complete {
+        // It is as old as what it holds, to whoever looks: its age decides when it goes.
+        if let Ok(written_at) = plain.metadata().and_then(|metadata| metadata.modified()) {
+            let _ = packed.set_modified(written_at);
+        }
         packed.sync_all()?;
     }
     Ok(complete)

@@ -264,8 +264,7 @@ fn a_folder_that_cannot_be_made_is_said_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     std::fs::write(&path, "").unwrap();
-    let options =
-        CaptureOptions { dir: path.join("logs"), tap: None, notices: Arc::new(|_| panic!("no notice")) };
+    let options = CaptureOptions::new(path.join("logs"), Arc::new(|_| panic!("no notice")));
     let error = Capture::start(options).unwrap_err();
     assert!(matches!(error, CaptureError::CreateDir { .. }), "{error}");
     assert!(error.to_string().starts_with("cannot create the log folder "), "{error}");

@@ -37,6 +37,7 @@ fn dropped(logs: &Logs) -> Vec<(u64, u64)> {
         | Notice::SyncFailed { .. }
         | Notice::RotationFailed { .. }
         | Notice::CompressionFailed { .. }
+        | Notice::FilesRemoved { .. }
         | Notice::PipeFailed { .. } => None,
     };
     logs.notices().into_iter().filter_map(lines).collect()

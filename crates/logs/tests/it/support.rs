@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_logs::read::{Query, read};
 use mainstay_logs::{
-    Capture, CaptureOptions, CapturePolicy, Fsync, LogLine, Notice, Stream, Tap, WhenBlocked,
+    Bound, Capture, CaptureOptions, CapturePolicy, Fsync, LogLine, Notice, Stream, Tap, WhenBlocked,
 };
 use mainstay_types::{ReplicaId, ServiceName, SpawnId};
 use tokio::io::{AsyncWriteExt, DuplexStream};
@@ -16,7 +16,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) const POLICY: CapturePolicy = CapturePolicy {
     rotate_bytes: 1 << 20,
+    rotate_age: None,
     keep: 100_000,
+    keep_age: None,
+    keep_total_bytes: u64::MAX,
     compress: true,
     max_line_bytes: 64 * 1024,
     when_blocked: WhenBlocked::Wait,
@@ -42,6 +45,11 @@ impl Logs {
         Self { folder: tempfile::tempdir().unwrap(), notices: Arc::default() }
     }
 
+    /// Below this folder.
+    pub(crate) fn below(dir: &std::path::Path) -> Self {
+        Self { folder: tempfile::tempdir_in(dir).unwrap(), notices: Arc::default() }
+    }
+
     pub(crate) fn dir(&self) -> PathBuf {
         self.folder.path().join("state").join("logs")
     }
@@ -51,17 +59,31 @@ impl Logs {
     }
 
     pub(crate) fn start_with(&self, tap: Option<Arc<dyn Tap>>) -> Capture {
-        let notices = self.notices.clone();
-        Capture::start(CaptureOptions {
-            dir: self.dir(),
-            tap,
-            notices: Arc::new(move |notice| notices.lock().unwrap().push(notice)),
-        })
-        .unwrap()
+        Capture::start(CaptureOptions { tap, ..self.options() }).unwrap()
     }
 
+    pub(crate) fn options(&self) -> CaptureOptions {
+        let notices = self.notices.clone();
+        CaptureOptions::new(self.dir(), Arc::new(move |notice| notices.lock().unwrap().push(notice)))
+    }
+
+    /// What was told of trouble.
     pub(crate) fn notices(&self) -> Vec<Notice> {
-        self.notices.lock().unwrap().clone()
+        let is_trouble = |notice: &Notice| !matches!(notice, Notice::FilesRemoved { .. });
+        self.notices.lock().unwrap().iter().filter(|notice| is_trouble(notice)).cloned().collect()
+    }
+
+    /// How many closed files were told to be removed because of this bound, and their bytes.
+    pub(crate) fn removed(&self, bound: Bound) -> (u64, u64) {
+        let mut sum = (0, 0);
+        for notice in self.notices.lock().unwrap().iter() {
+            if let Notice::FilesRemoved { files, bytes, bound: by, .. } = notice
+                && *by == bound
+            {
+                sum = (sum.0 + files, sum.1 + bytes);
+            }
+        }
+        sum
     }
 
     pub(crate) fn lines(&self, query: &Query) -> Vec<LogLine> {

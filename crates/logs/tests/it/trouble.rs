@@ -102,6 +102,7 @@ fn what_is_lost_is_counted() {
                 | Notice::SyncFailed { .. }
                 | Notice::RotationFailed { .. }
                 | Notice::CompressionFailed { .. }
+                | Notice::FilesRemoved { .. }
                 | Notice::PipeFailed { .. } => None,
             })
             .collect();

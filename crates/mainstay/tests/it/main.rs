@@ -14,4 +14,5 @@ mod misbehaving;
 mod output;
 mod own_log;
 mod readiness;
+mod rotation;
 mod running;

@@ -28,7 +28,14 @@ pub(super) fn random(random: &mut Random) -> Stack {
     let stop_budget =
         random.one_in(2).then(|| random.duration(Duration::from_millis(100), Duration::from_secs(20)));
     let name = StackName::from_folder("simulated");
-    Stack { name, file: "/simulated/mainstay.toml".into(), dir: "/simulated".into(), stop_budget, services }
+    Stack {
+        name,
+        file: "/simulated/mainstay.toml".into(),
+        dir: "/simulated".into(),
+        stop_budget,
+        log_max_total_bytes: 1 << 30,
+        services,
+    }
 }
 
 fn name(text: &str) -> ServiceName {
@@ -63,7 +70,14 @@ fn service(random: &mut Random, name: ServiceName, before: &[Service]) -> Servic
         restart: RestartPolicy { when, backoff: backoff(random), give_up: give_up(random) },
         stop: stop(random),
         log: LogPolicy {
-            rotate: Rotation { size_bytes: 1 << 20, keep: 1, compress: false },
+            rotate: Rotation {
+                size_bytes: 1 << 20,
+                age: None,
+                keep: 1,
+                keep_age: None,
+                keep_total_bytes: 1 << 30,
+                compress: false,
+            },
             max_line_bytes: 1 << 16,
             when_blocked: WhenBlocked::Wait,
             fsync: Fsync::Never,
