@@ -126,7 +126,7 @@ pub(crate) fn probe(period: u64, failures: u32) -> Probe {
 
 pub(crate) fn stack(services: Vec<Service>) -> Stack {
     let name = StackName::parse("test").unwrap();
-    Stack { name, file: "/x".into(), dir: "/".into(), stop_budget: None, services }
+    Stack { name, file: "/x".into(), dir: "/".into(), stop_budget: None, services, forwards: vec![] }
 }
 
 pub(crate) fn command(text: &str) -> CommandLine {

@@ -28,7 +28,14 @@ pub(super) fn random(random: &mut Random) -> Stack {
     let stop_budget =
         random.one_in(2).then(|| random.duration(Duration::from_millis(100), Duration::from_secs(20)));
     let name = StackName::from_folder("simulated");
-    Stack { name, file: "/simulated/mainstay.toml".into(), dir: "/simulated".into(), stop_budget, services }
+    Stack {
+        name,
+        file: "/simulated/mainstay.toml".into(),
+        dir: "/simulated".into(),
+        stop_budget,
+        services,
+        forwards: vec![],
+    }
 }
 
 fn name(text: &str) -> ServiceName {
