@@ -1,5 +1,6 @@
 //! Every key of `mainstay.toml`, declared once. What is not declared here does not exist; what stands under `later`
-//! is known and refused until its behaviour comes.
+//! is known and refused until its behaviour comes. It is one thing because an option
+//! must be found in one place.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -435,6 +435,23 @@ pub enum Destination {
     Loki(HttpTarget),
 }
 
+impl Destination {
+    /// What it is and where, in the words of the file; no secret is in them.
+    #[must_use]
+    pub fn words(&self) -> (&'static str, String) {
+        match self {
+            Self::Journald(None) => ("journald", "journald's socket".to_owned()),
+            Self::Journald(Some(path)) => ("journald", format!("unix://{}", path.display())),
+            Self::SyslogLocal(path) => ("syslog", format!("unix://{}", path.display())),
+            Self::SyslogUdp(address) => ("syslog", format!("udp://{address}")),
+            Self::SyslogTcp(address) => ("syslog", format!("tcp://{address}")),
+            Self::SyslogTls(address) => ("syslog", format!("tls://{address}")),
+            Self::Otlp(target) => ("otlp", target.to_string()),
+            Self::Loki(target) => ("loki", target.to_string()),
+        }
+    }
+}
+
 /// Fields of HTTP requests; their values may be secret, and are not shown.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Headers(pub BTreeMap<String, String>);

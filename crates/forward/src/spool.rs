@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mainstay_logs::read::{Missing, ReadError, Selection, Tail, Wanted, replicas};
+use mainstay_logs::read::{Missing, Place, ReadError, Selection, Tail, Wanted, replicas};
 use mainstay_types::{ReplicaId, ServiceName, Timestamp};
 
 use crate::record::{Record, missing_record, records};
@@ -154,6 +154,10 @@ impl Spool {
                 }
             }
             changed |= source.note(replica, &mut looked.missing);
+            match source.check_flight() {
+                Ok(is_newly_gone) => changed |= is_newly_gone,
+                Err(error) => looked.errors.push(told(&error)),
+            }
         }
         if changed {
             looked.errors.extend(self.write().err().map(|error| error.to_string()));
@@ -300,6 +304,15 @@ impl Source {
         }
         told.push((replica.service.clone(), missing));
         true
+    }
+
+    /// Whether the files of what is on its way have gone since they were looked at.
+    fn check_flight(&mut self) -> Result<bool, ReadError> {
+        let Some(flight) = self.flight.as_mut().filter(|flight| !flight.gone) else { return Ok(false) };
+        let first_at = |place: &Place| place.file.map(|file| file.first_at);
+        let is_same = first_at(&flight.start.place) == first_at(&self.tail.place());
+        flight.gone = !is_same && !self.tail.holds(&flight.start.place)?;
+        Ok(flight.gone)
     }
 
     fn kept(&self) -> Kept {

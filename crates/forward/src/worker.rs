@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mainstay_config::Forward;
@@ -55,7 +55,7 @@ pub struct Forwarder {
     counts: Arc<Shared>,
     stop: Arc<Notify>,
     /// Closed when the thread has ended.
-    ended: Receiver<()>,
+    ended: Mutex<Receiver<()>>,
 }
 
 impl Forwarder {
@@ -77,7 +77,7 @@ impl Forwarder {
             // A look-up that hangs in the system is not waited for.
             runtime.shutdown_background();
         })?;
-        Ok(Self { target, counts, stop, ended })
+        Ok(Self { target, counts, stop, ended: Mutex::new(ended) })
     }
 
     /// What it sends where.
@@ -100,7 +100,8 @@ impl Forwarder {
     /// Waits for its end, after [`Forwarder::stop`]; false when it takes longer.
     #[must_use]
     pub fn wait(&self, limit: Duration) -> bool {
-        matches!(self.ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
     }
 }
 

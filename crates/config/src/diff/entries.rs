@@ -95,7 +95,7 @@ fn add_forward(entries: &mut Entries, words: &Words<'_>, forward: &Forward) {
         backoff: ForwardBackoff { first, factor, max, jitter },
     } = forward;
     let key = |key: &str| format!("forward.{name}.{key}");
-    let (to, url) = words::destination(destination);
+    let (to, url) = destination.words();
     entries.add(key("to"), &to, to);
     entries.add(key("url"), &url, url.clone());
     if !services.is_empty() {

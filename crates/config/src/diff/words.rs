@@ -5,7 +5,7 @@ use std::path::Path;
 use mainstay_types::{CaFile, CommandLine, ListenAddress, ProbeAction};
 
 use crate::stack::{
-    Condition, Destination, Gate, Hook, Kind, Lose, Need, ReloadPolicy, RestartWhen, StopAction, StopPolicy,
+    Condition, Gate, Hook, Kind, Lose, Need, ReloadPolicy, RestartWhen, StopAction, StopPolicy,
 };
 use crate::value::{Choice as _, time_text};
 
@@ -49,20 +49,6 @@ fn without_password(text: &str) -> String {
     match parts.and_then(|(scheme, (user, host))| Some((scheme, user.split_once(':')?.0, host))) {
         Some((scheme, user, host)) => format!("{scheme}://{user}:{HIDDEN}@{host}"),
         None => text.to_owned(),
-    }
-}
-
-/// What a target of forwarding is, and where.
-pub(super) fn destination(destination: &Destination) -> (&'static str, String) {
-    match destination {
-        Destination::Journald(None) => ("journald", "journald's socket".to_owned()),
-        Destination::Journald(Some(path)) => ("journald", format!("unix://{}", path.display())),
-        Destination::SyslogLocal(path) => ("syslog", format!("unix://{}", path.display())),
-        Destination::SyslogUdp(address) => ("syslog", format!("udp://{address}")),
-        Destination::SyslogTcp(address) => ("syslog", format!("tcp://{address}")),
-        Destination::SyslogTls(address) => ("syslog", format!("tls://{address}")),
-        Destination::Otlp(target) => ("otlp", target.to_string()),
-        Destination::Loki(target) => ("loki", target.to_string()),
     }
 }
 
