@@ -180,6 +180,7 @@ pub(crate) fn status() -> Status {
             applying: false,
         },
         services: vec![oneshot, service_status()],
+        forwards: vec![],
     }
 }
 

@@ -1,11 +1,12 @@
-//! Real programs under `mainstay run`: PostgreSQL, Redis, nginx, Node, Python, and the example shop whole; and `mainstay run`
-//! under runit and s6.
+//! Real programs under `mainstay run`: PostgreSQL, Redis, nginx, Node, Python, and the example shop whole; `mainstay run`
+//! under runit and s6; and output sent on to rsyslog.
 //!
 //! A program that is not installed makes its test say so and pass; with MAINSTAY_REQUIRE_PEERS set, as in CI, it fails.
 
 #[path = "../it/fixture.rs"]
 #[allow(dead_code, reason = "shared with the other test program, which uses the rest")]
 mod fixture;
+mod rsyslog;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -38,7 +39,7 @@ fn need<const N: usize>(programs: [&str; N]) -> Option<[PathBuf; N]> {
     }
     assert!(
         std::env::var_os("MAINSTAY_REQUIRE_PEERS").is_none(),
-        "not installed: {} (Debian: postgresql redis-server nginx-light nodejs python3 runit s6)",
+        "not installed: {} (Debian: postgresql redis-server nginx-light nodejs python3 runit s6 rsyslog)",
         missing.join(", ")
     );
     // Past the test harness, which keeps what a passing test prints to itself.
