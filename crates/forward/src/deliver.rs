@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::encode::{Context, journald, loki, otlp, syslog};
-use crate::http::Client;
+use crate::http::{Client, Rejected};
 use crate::record::Record;
 use crate::verdict::Answer;
 
@@ -95,7 +95,7 @@ impl Deliverer {
         let Self { context, timeout, way } = self;
         match way {
             Way::Http { client, format } => {
-                let (body, rejected): (_, fn(&[u8]) -> Option<(u64, String)>) = match format {
+                let (body, rejected): (_, Rejected) = match format {
                     HttpFormat::Otlp => (otlp::request(records, context), otlp::rejected),
                     HttpFormat::Loki => (loki::push(records, context), |_| None),
                 };

@@ -26,6 +26,9 @@ const MAX_SHOWN_CHARS: usize = 200;
 /// Longest token that is read from a file.
 const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 
+/// Reads from an answer how many records were refused, and why.
+pub(crate) type Rejected = fn(&[u8]) -> Option<(u64, String)>;
+
 /// Where and how to post.
 pub(crate) struct Client {
     pub(crate) target: HttpTarget,
@@ -45,11 +48,7 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     /// Posts JSON. `rejected` reads from the body of an answer that succeeded how many records were refused.
-    pub(crate) async fn post(
-        &mut self,
-        json: Vec<u8>,
-        rejected: fn(&[u8]) -> Option<(u64, String)>,
-    ) -> Answer {
+    pub(crate) async fn post(&mut self, json: Vec<u8>, rejected: Rejected) -> Answer {
         match self.try_post(json, rejected).await {
             Ok(answer) => answer,
             Err(words) => {
@@ -59,11 +58,7 @@ impl Client {
         }
     }
 
-    async fn try_post(
-        &mut self,
-        json: Vec<u8>,
-        rejected: fn(&[u8]) -> Option<(u64, String)>,
-    ) -> Result<Answer, String> {
+    async fn try_post(&mut self, json: Vec<u8>, rejected: Rejected) -> Result<Answer, String> {
         let deadline = Instant::now() + self.timeout;
         let body = if self.gzip { gzip(&json)? } else { json };
         let request = self.request(Bytes::from(body))?;
@@ -98,7 +93,7 @@ impl Client {
         response: Response<Incoming>,
         sender: SendRequest<Full<Bytes>>,
         deadline: Instant,
-        rejected: fn(&[u8]) -> Option<(u64, String)>,
+        rejected: Rejected,
     ) -> Result<Answer, String> {
         let (head, mut incoming) = response.into_parts();
         let status = head.status.as_u16();

@@ -27,6 +27,8 @@ use crate::verdict::{Answer, Verdict, verdict};
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// Least time between two looks at the files while the target takes nothing: only counting is left to do.
 const IDLE_PACE: Duration = Duration::from_millis(100);
+/// Time until files are looked at again that could not be read.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two notices of lines that are missing, while the target takes nothing.
 const NOTICE_PACE: Duration = Duration::from_secs(60);
 
@@ -213,7 +215,12 @@ impl Worker {
                     continue;
                 }
                 has_lingered = false;
+                let before = self.spool.waiting_bytes();
                 batch = self.gather();
+                if batch.is_none() && self.spool.waiting_bytes() >= before {
+                    // Files that cannot be read now.
+                    self.wait_for_lines(Some(TROUBLE_PAUSE)).await;
+                }
                 continue;
             };
             current.requested();

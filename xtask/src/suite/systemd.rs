@@ -99,7 +99,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             let mut journal = machine.command("journalctl");
             journal.args(["--no-pager", "--all", "--output=json", "SERVICE_NAME=after", "LABEL_ENV=suite"]);
             let text = output(journal)?;
-            Ok((text.lines().count() == 2 && said_in_journal(&text)?, format!("{:.400}", text)))
+            Ok((text.lines().count() == 2 && said_in_journal(&text)?, format!("{text:.400}")))
         })
     });
     stages.run("systemd: the tree lies in the unit's cgroup", || {

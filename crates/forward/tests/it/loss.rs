@@ -48,7 +48,10 @@ fn what_retention_removes_while_a_target_is_down_is_counted_exactly_and_told_in_
         .iter()
         .filter_map(|notice| match notice {
             Notice::Missing { missing, .. } => Some(missing.lines),
-            _ => None,
+            Notice::Failing { .. }
+            | Notice::Recovered { .. }
+            | Notice::Refused { .. }
+            | Notice::Trouble { .. } => None,
         })
         .sum();
     assert_eq!(missing, 190);
@@ -115,4 +118,34 @@ fn a_loss_that_was_not_told_is_told_by_the_next_one() {
     let lines = server.lines();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("[mainstay] missing here: 20 lines ("), "{lines:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_and_the_rest_is_sent() {
+    let logs = Logs::new();
+    let server = Server::start(|_| yes());
+    let target = loki(&server.address);
+    let forwarder = logs.start(&target);
+    logs.write("web", &["before"]);
+    server.wait_lines(1);
+    end(forwarder);
+    logs.write("web", &texts(&numbered("z", 100)));
+    logs.rotate("web", true);
+    let packed = std::fs::read_dir(logs.path("logs/web"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "zst"))
+        .unwrap();
+    let mut bytes = std::fs::read(&packed).unwrap();
+    bytes[8..60].fill(0x55);
+    std::fs::write(&packed, bytes).unwrap();
+    logs.write("web", &["after"]);
+    let forwarder = logs.start(&target);
+    wait_for("what follows arrives", || server.lines().contains(&"after".to_owned()).then_some(()));
+    assert!(forwarder.counts().lost_more);
+    end(forwarder);
+    let lines = server.lines();
+    assert!(lines.iter().any(|line| line.starts_with("[mainstay] missing here: ")), "{lines:?}");
+    let told = |notice: &Notice| matches!(notice, Notice::Trouble { words } if words.contains("cannot read"));
+    assert!(logs.notices().iter().any(told), "{:?}", logs.notices());
 }

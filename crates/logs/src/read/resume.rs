@@ -159,7 +159,13 @@ impl Tail {
         let mut left = LOOK_BYTES;
         loop {
             let before = self.scan.bytes();
-            match self.scan.step(u64::MAX, left, by_level, &mut |_| {})? {
+            let was_open = self.scan.open.is_some();
+            let step = self.scan.step(u64::MAX, left, by_level, &mut |_| {});
+            if step.is_err() && was_open && self.scan.open.is_none() {
+                // The rest of a file that cannot be read.
+                self.missing.more = true;
+            }
+            match step? {
                 Step::End => return Ok(true),
                 Step::More => return Ok(false),
                 Step::Next => {}

@@ -52,6 +52,8 @@ pub(super) struct OpenFile {
     levels: Levels,
     /// Where the unfinished line of each stream begins.
     part_at: [Option<u64>; 2],
+    /// It was closed, and cannot be read.
+    broken: bool,
 }
 
 impl std::fmt::Debug for OpenFile {
@@ -80,7 +82,7 @@ impl OpenFile {
     fn new(replica: &ReplicaId, first_at: Option<Timestamp>, offset: u64) -> Self {
         let begins = first_at.unwrap_or(Timestamp::UNIX_EPOCH);
         let joiner = Joiner::new(replica.clone(), PASSED_LINE_BYTES, Overflow::Split, begins);
-        Self { first_at, offset, joiner, levels: Levels::default(), part_at: [None; 2] }
+        Self { first_at, offset, joiner, levels: Levels::default(), part_at: [None; 2], broken: false }
     }
 
     /// Takes one line of the file.
@@ -221,6 +223,11 @@ impl Walk {
                 self.open = Some(open);
                 Ok(step)
             }
+            Err(error) if open.broken => {
+                // It will not get better: reading goes on with the next one.
+                self.done = self.done.max(open.first_at);
+                Err(error)
+            }
             Err(error) => {
                 self.open = Some(open);
                 Err(error)
@@ -267,16 +274,19 @@ impl Walk {
             return Ok(Step::Gone);
         };
         let read = |source| ReadError::Read { path: self.dir.clone(), source };
+        // Until its end says otherwise.
+        open.broken = true;
         let ended = match opened {
-            Opened::Text(text) => {
-                let end = text.size_bytes().map_err(read)?;
+            Opened::Text(text) => text.size_bytes().and_then(|end| {
                 let source = Source::Text { text, offset, end };
                 pass(source, open, wanted, max_lines, max_bytes, with_levels, take)
-            }
+            }),
             Opened::Stream(mut stream) => io::copy(&mut stream.by_ref().take(offset), &mut io::sink())
                 .and_then(|_| pass(stream, open, wanted, max_lines, max_bytes, with_levels, take)),
         };
-        let Some(tail) = ended.map_err(read)? else { return Ok(Step::More) };
+        let ended = ended.map_err(read)?;
+        open.broken = false;
+        let Some(tail) = ended else { return Ok(Step::More) };
         if !tail.is_empty() {
             open.push(&tail, wanted, with_levels, take);
             open.offset += tail.len() as u64;
