@@ -240,3 +240,45 @@ pub(crate) fn metrics(page: &mut crate::metrics::Page, stack: &StackName, counts
         page.family(name, kind, help, samples);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mainstay_config::{Input, parse};
+
+    use super::*;
+
+    #[test]
+    fn a_target_has_a_sample_of_each_number_and_its_status() {
+        let text = "stack = \"shop\"\n[forward.central]\nto = \"loki\"\nurl = \"http://logs\"\nheaders = { a = \"hidden\" }\n\
+                    [service.web]\ncommand = \"x\"\n";
+        let input = Input { text, file: Path::new("/srv/shop/mainstay.toml"), env: &|_| None };
+        let stack = parse(&input).unwrap();
+        let counts = Counts {
+            sent: 5,
+            lost: 2,
+            failures: 3,
+            behind_bytes: 4096,
+            failing: Some("it is down".to_owned()),
+            ..Counts::default()
+        };
+        let all = vec![(stack.forwards[0].clone(), counts)];
+        let mut page = crate::metrics::Page::default();
+        metrics(&mut page, &stack.name, &all);
+        let page = page.into_text();
+        for (name, number) in [
+            ("sent_records_total", 5),
+            ("lost_records_total", 2),
+            ("failures_total", 3),
+            ("behind_bytes", 4096),
+            ("failing", 1),
+        ] {
+            let line = format!("mainstay_forward_{name}{{stack=\"shop\",target=\"central\"}} {number}");
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+        let told = status(all);
+        assert_eq!((told[0].to.as_str(), told[0].sent, told[0].lost), ("loki", 5, 2));
+        assert!(!format!("{told:?}").contains("hidden"));
+    }
+}
