@@ -320,7 +320,9 @@ impl Worker {
 
     fn gather(&mut self) -> Option<Batch> {
         let batch = self.target.batch;
-        let (records, looked) = self.spool.gather(batch.records.into(), batch.bytes, Timestamp::now());
+        // One batch alone must not exceed the bound.
+        let bytes = batch.bytes.min(self.target.spool_bytes / 2);
+        let (records, looked) = self.spool.gather(batch.records.into(), bytes, Timestamp::now());
         self.take_looked(looked);
         self.lost.clear();
         let batch = Batch::new(records);

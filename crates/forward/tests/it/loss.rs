@@ -40,6 +40,7 @@ fn what_retention_removes_while_a_target_is_down_is_counted_exactly_and_told_in_
     assert!(lines[marker].starts_with("[mainstay] missing here: 190 lines ("), "{}", lines[marker]);
     expected[10].clone_from(&lines[marker]);
     assert_eq!(lines, expected);
+    wait_for("it is settled", || (forwarder.counts().behind_bytes == 0).then_some(()));
     let counts = forwarder.counts();
     assert_eq!((counts.sent, counts.lost, counts.lost_more), (111, 190, false));
     end(forwarder);
