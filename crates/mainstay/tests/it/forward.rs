@@ -35,7 +35,8 @@ fn lines_go_to_a_target_from_the_first_to_the_last() {
         url = "udp://127.0.0.1:{port}"
         labels = {{ env = "test" }}
         [service.web]
-        command = "sh -c 'echo first; trap \"echo last; exit\" TERM; while :; do sleep 0.05; done'"
+        command = "sh -c 'echo first; exec sleep 86400'"
+        before_stop = ["echo", "last"]
         "#
     ));
     let mut running = fixture.run(&[]);
