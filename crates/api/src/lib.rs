@@ -26,7 +26,8 @@ pub use problem::{Problem, ProblemKind};
 pub use router::router;
 pub use server::{MAX_CONNECTIONS, Notice, serve, serve_with_notices};
 pub use shapes::{
-    CommandOutcome, CommandReply, Event, EventKind, ExitInfo, FileStatus, HostStatus, LastExit, LimitStatus,
-    ListenStatus, LogEntry, LogLevel, OutputStream, Plan, PlanAction, PlanKey, PlanService, ReloadReply,
-    ReplicaStatus, RotateOutcome, RotateReply, RotatedLog, ServiceKind, ServiceStatus, Status,
+    CommandOutcome, CommandReply, Event, EventKind, ExitInfo, FileStatus, ForwardStatus, HostStatus,
+    LastExit, LimitStatus, ListenStatus, LogEntry, LogLevel, OutputStream, Plan, PlanAction, PlanKey,
+    PlanService, ReloadReply, ReplicaStatus, RotateOutcome, RotateReply, RotatedLog, ServiceKind,
+    ServiceStatus, Status,
 };

@@ -13,8 +13,8 @@ pub use event::{Event, EventKind, ExitInfo};
 pub use log::{LogEntry, LogLevel, OutputStream, RotateOutcome, RotateReply, RotatedLog};
 pub use reload::{Plan, PlanAction, PlanKey, PlanService, ReloadReply};
 pub use status::{
-    CommandOutcome, CommandReply, FileStatus, HostStatus, LastExit, LimitStatus, ListenStatus, ReplicaStatus,
-    ServiceKind, ServiceStatus, Status,
+    CommandOutcome, CommandReply, FileStatus, ForwardStatus, HostStatus, LastExit, LimitStatus, ListenStatus,
+    ReplicaStatus, ServiceKind, ServiceStatus, Status,
 };
 
 #[cfg(test)]

@@ -91,6 +91,8 @@ pub(crate) enum Shape {
     Tables(fn() -> &'static Table),
     /// A table of such tables by the name of a service.
     Services(fn() -> &'static Table),
+    /// A table of such tables by the name of a target.
+    Targets(fn() -> &'static Table),
     /// A table about which nothing is known yet.
     Anything,
 }
@@ -114,9 +116,12 @@ impl Shape {
             Self::Texts => "a list of texts, or one text",
             Self::Patterns => "a list of regular expressions, or one",
             Self::Hook(_) => "a command: a list of texts, one text, or a table",
-            Self::Environment | Self::Listeners | Self::Table(_) | Self::Services(_) | Self::Anything => {
-                "a table"
-            }
+            Self::Environment
+            | Self::Listeners
+            | Self::Table(_)
+            | Self::Services(_)
+            | Self::Targets(_)
+            | Self::Anything => "a table",
             Self::Tables(_) => "a list of tables",
         }
     }

@@ -36,15 +36,25 @@ pub(crate) fn find(
         // A declared name has been parsed once already.
         return ServiceName::parse(name).ok();
     }
+    no_such_service(reader, target, kinds.keys().copied().filter(|other| *other != named.name.as_str()));
+    None
+}
+
+/// Reports a name that no service has.
+pub(crate) fn no_such_service<'n>(
+    reader: &mut Reader<'_>,
+    target: &At<String>,
+    names: impl Iterator<Item = &'n str> + Clone,
+) {
+    let name = target.value.as_str();
     let help = if reader.collector.is_full() {
         String::new()
-    } else if let Some(near) = nearest(name, kinds.keys().copied()) {
+    } else if let Some(near) = nearest(name, names.clone()) {
         format!("did you mean \"{near}\"?")
     } else {
         const MAX_LISTED: usize = 10;
-        let others = kinds.keys().filter(|other| **other != named.name.as_str());
-        let listed: Vec<_> = others.clone().take(MAX_LISTED).copied().collect();
-        let more = if others.count() > MAX_LISTED { ", ..." } else { "" };
+        let listed: Vec<_> = names.clone().take(MAX_LISTED).collect();
+        let more = if names.count() > MAX_LISTED { ", ..." } else { "" };
         match listed.as_slice() {
             [] => "there is no other service in this file".to_owned(),
             listed => format!("services in this file: {}{more}", listed.join(", ")),
@@ -52,7 +62,6 @@ pub(crate) fn find(
     };
     let message = format!("there is no service `{}`", shown(name));
     reader.report(Found::new(ConfigCause::UnknownService, target.span.clone(), message).help(help).absence());
-    None
 }
 
 /// Who waits for whom: for each service the others it needs, with the place of the first gate that says so.

@@ -172,6 +172,11 @@ fn shape(shape: Shape, rule: Rule, defs: &mut Map<String, Value>) -> Value {
             "additionalProperties": reference(declared(), defs),
             "minProperties": 1,
         }),
+        Shape::Targets(declared) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": NAME },
+            "additionalProperties": reference(declared(), defs),
+        }),
         Shape::Anything => json!({ "type": "object" }),
     }
 }

@@ -1,12 +1,14 @@
 //! Every key of `mainstay.toml`, declared once. What is not declared here does not exist; what stands under `later`
-//! is known and refused until its behaviour comes.
+//! is known and refused until its behaviour comes. It is one thing because an option
+//! must be found in one place.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_types::{CommandLine, Fsync, HostPort, HttpTarget, StackName, StopSignal, WhenBlocked};
+use mainstay_types::{CommandLine, Fsync, HostPort, HttpTarget, Level, StackName, StopSignal, WhenBlocked};
 
 use crate::declare::{Rule, Shape, choice, table};
+use crate::forward::{Forwards, HeaderTable, LabelTable, NameList, StreamList};
 use crate::nested::{Environment, HookCommand, Listeners, NeedList, PathList, Services, StepList};
 use crate::stack::{Condition, Kind, Lose, Need, RestartWhen};
 use crate::target::{AmqpUrl, HostName, MysqlUrl, Pattern, PatternList, PostgresUrl, RedisUrl};
@@ -43,6 +45,9 @@ table! {
         log: StackLogOptions { example: "{ max_total = \"2GiB\", redact = ['password=\\S+'] }" }
         /// The services: one table `[service.NAME]` for each, where `NAME` follows the rule of `stack`.
         service: Services { example: "{ web = { command = [\"./web\"] } }" }
+        /// Where the output of services is sent to as well: one table `[forward.NAME]` for each target, where `NAME` follows
+        /// the rule of `stack`.
+        forward: Forwards { example: "{ central = { to = \"loki\", url = \"http://127.0.0.1:3100\" } }" }
     }
     later {
         /// The configuration of the hosted programs: sources, precedence and secrets.
@@ -447,6 +452,103 @@ table! {
     }
 }
 
+table! {
+    /// One place that the output of services is sent to as well. The log files are the buffer in between: no program waits
+    /// for a target, and what a target did not take yet is sent when it is there again, also by the next host.
+    struct ForwardOptions, "forward", "[forward.NAME]";
+
+    keys {
+        /// What it is, and in which format lines are sent.
+        to: ForwardTo { required: true, example: "\"loki\"" }
+        /// Where it is. `loki` and `otlp`: `http://` or `https://`, by default with the path of the protocol
+        /// (`/loki/api/v1/push`, `/v1/logs`). `syslog`: `udp://HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT` or
+        /// `unix:///dev/log`; the port is 514, 601 or 6514 by default. `journald`: `unix:///PATH`, for another socket.
+        url: String {
+            rule: Rule::NotEmpty,
+            otherwise: "journald's socket; needed for every other target",
+            example: "\"http://127.0.0.1:3100\""
+        }
+        /// The services whose output is sent. One that is added later is sent from the beginning of what is kept.
+        services: NameList { otherwise: "all", example: "[\"web\"]" }
+        /// Which output of them: `"stdout"`, `"stderr"`.
+        streams: StreamList { otherwise: "both", example: "[\"stderr\"]" }
+        /// Only lines at least this serious, by what they say of themselves, as in `mainstay logs --level`.
+        level: Level { otherwise: "every line", example: "\"warn\"" }
+        /// Sent with every line: as labels of a Loki stream, attributes of an OTLP resource, fields of a journal entry,
+        /// parameters of syslog's structured data. A name has letters, digits and `_`, and begins with no digit.
+        labels: LabelTable { example: "{ env = \"prod\", region = \"eu\" }" }
+        /// Fields of the HTTP requests. A secret comes from a variable, or for a bearer token from `token_file`.
+        headers: HeaderTable { example: "{ X-Scope-OrgID = \"shop\" }" }
+        /// A file that holds a bearer token for the HTTP requests; read again for each of them.
+        token_file: PathBuf { otherwise: "no token", example: "\"/run/secrets/loki-token\"" }
+        /// A PEM file of the certificate authorities that are trusted with `https` and `tls`.
+        ca: PathBuf { otherwise: "those of the system", example: "\"ca.pem\"" }
+        /// How HTTP requests are compressed.
+        compress: ForwardCompression { default: ForwardCompression::Gzip, example: "\"none\"" }
+        /// How many bytes of log files it may be behind. Beyond that the oldest lines are skipped, counted, and told in
+        /// their place; what rotation removes meanwhile is lost in the same way.
+        spool: ByteSize { rule: Rule::Size(64 << 10, 1 << 40), default: ByteSize(256 << 20), example: "\"1GiB\"" }
+        /// How many lines are sent at once.
+        batch: ForwardBatchOptions { example: "{ records = 500, wait = \"1s\" }" }
+        /// After this time without an answer sending has failed, and is tried again.
+        timeout: Duration {
+            rule: Rule::Time(MIN_TIME, Duration::from_secs(300)), default: Duration::from_secs(10), example: "\"5s\""
+        }
+        /// How long to wait after a failure.
+        backoff: ForwardBackoffOptions { example: "{ first = \"1s\", max = \"5m\" }" }
+    }
+}
+
+table! {
+    /// How many lines are sent at once; whichever bound is reached first.
+    struct ForwardBatchOptions, "forward-batch", "[forward.NAME] batch";
+
+    keys {
+        /// Lines.
+        records: u32 { rule: Rule::Integer(1, 100_000), default: 1000, example: "500" }
+        /// Bytes of text, before compression.
+        bytes: ByteSize { rule: Rule::Size(1 << 10, 64 << 20), default: ByteSize(1 << 20), example: "\"512KiB\"" }
+        /// How long the first line waits for more to come with it.
+        wait: Duration {
+            rule: Rule::Time(Duration::ZERO, Duration::from_secs(60)),
+            default: Duration::from_millis(200),
+            example: "\"1s\""
+        }
+    }
+}
+
+table! {
+    /// How long to wait after a failure before the target is tried again.
+    struct ForwardBackoffOptions, "forward-backoff", "[forward.NAME] backoff";
+
+    keys {
+        /// The first wait.
+        first: Duration { rule: SOME_TIME, default: Duration::from_millis(500), example: "\"1s\"" }
+        /// What each further wait is multiplied by.
+        factor: f64 { rule: Rule::Number(1.0, 100.0), default: 2.0, example: "1.5" }
+        /// The longest wait; a longer `Retry-After` of the target counts up to this.
+        max: Duration { rule: SOME_TIME, default: Duration::from_secs(60), example: "\"5m\"" }
+        /// The random part of each wait: 0.2 is up to a fifth shorter or longer.
+        jitter: f64 { rule: Rule::Number(0.0, 1.0), default: 0.2, example: "0.0" }
+    }
+}
+
+/// What lines are sent to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ForwardTo {
+    Journald,
+    Syslog,
+    Otlp,
+    Loki,
+}
+
+/// How HTTP requests are compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ForwardCompression {
+    None,
+    Gzip,
+}
+
 /// How tight the sandbox is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SandboxProfile {
@@ -512,6 +614,33 @@ choice! {
         "never" => Fsync::Never, "when the system sees fit";
         "rotate" => Fsync::Rotate, "when a file is closed";
         "line" => Fsync::Line, "after each write, which holds all lines of one read";
+    } later {}
+}
+
+choice! {
+    ForwardTo {
+        "journald" => ForwardTo::Journald, "systemd's journal, as fields (Linux)";
+        "syslog" => ForwardTo::Syslog, "RFC 5424, over UDP, TCP, TLS or a local socket";
+        "otlp" => ForwardTo::Otlp, "OpenTelemetry, over HTTP with JSON";
+        "loki" => ForwardTo::Loki, "Grafana Loki's push API";
+    } later {}
+}
+
+choice! {
+    ForwardCompression {
+        "gzip" => ForwardCompression::Gzip, "by gzip";
+        "none" => ForwardCompression::None, "not at all";
+    } later {}
+}
+
+choice! {
+    Level {
+        "trace" => Level::Trace, "everything that says its level";
+        "debug" => Level::Debug, "for developers, and above";
+        "info" => Level::Info, "what happens, and above";
+        "warn" => Level::Warn, "what may become a problem, and above";
+        "error" => Level::Error, "what went wrong, and above";
+        "fatal" => Level::Fatal, "what ended a program";
     } later {}
 }
 

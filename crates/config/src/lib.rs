@@ -20,6 +20,7 @@ mod diagnostic;
 mod diff;
 mod env_file;
 mod expand;
+mod forward;
 mod graph;
 mod json_schema;
 mod keys;
@@ -46,8 +47,9 @@ pub use parse::{Input, parse, stack_name};
 pub use reference::reference_markdown;
 pub use remark::{Remark, Severity};
 pub use stack::{
-    Backoff, Check, Condition, Gate, GiveUp, Hook, Hooks, Kind, Limits, Listen, LogPolicy, Lose, Need, Probe,
-    ReloadPolicy, RestartPolicy, RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
+    Backoff, Check, Condition, Destination, Forward, ForwardBackoff, ForwardBatch, Gate, GiveUp, Headers,
+    Hook, Hooks, Kind, Limits, Listen, LogPolicy, Lose, Need, Probe, ReloadPolicy, RestartPolicy,
+    RestartWhen, Rotation, Service, Stack, StopAction, StopPolicy, StopStep,
 };
 pub use template::template;
 

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::declare::Options as _;
 use crate::diagnostic::{Diagnostics, Found, Lines};
+use crate::forward;
 use crate::keys::StackOptions;
 use crate::read::Reader;
 use crate::resolve;
@@ -93,6 +94,7 @@ fn read(reader: &mut Reader<'_>, parsed: &syntax::Parsed<'_>, lines: &Lines, fil
     }
     let log = options.log.as_ref().map(|at| at.value.clone()).unwrap_or_default();
     let redact = log.redact.map(|at| at.value.0).unwrap_or_default();
+    let forwards = forward::resolve(reader, options.forward.as_ref(), services);
     let services = resolve::services(reader, services, &redact, lines)?;
     let log_max_total_bytes = resolve::log_max_total(log.max_total.map(|at| at.value.0), &services);
     Some(Stack {
@@ -102,6 +104,7 @@ fn read(reader: &mut Reader<'_>, parsed: &syntax::Parsed<'_>, lines: &Lines, fil
         stop_budget: options.stop_budget.map(|at| at.value),
         log_max_total_bytes,
         services,
+        forwards: forwards?,
     })
 }
 

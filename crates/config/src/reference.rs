@@ -76,9 +76,11 @@ fn collect(table: &'static Table, tables: &mut Vec<&'static Table>) {
 
 fn inner_table(shape: Shape) -> Option<&'static Table> {
     match shape {
-        Shape::Table(inner) | Shape::Tables(inner) | Shape::Services(inner) | Shape::Hook(inner) => {
-            Some(inner())
-        }
+        Shape::Table(inner)
+        | Shape::Tables(inner)
+        | Shape::Services(inner)
+        | Shape::Targets(inner)
+        | Shape::Hook(inner) => Some(inner()),
         Shape::Text
         | Shape::Path
         | Shape::Url
@@ -157,6 +159,8 @@ fn write_key(page: &mut String, table: &Table, key: &Key) {
     }
     if matches!(key.shape, Shape::Services(_)) {
         page.push_str("- example: `[service.web]`\n");
+    } else if matches!(key.shape, Shape::Targets(_)) {
+        page.push_str("- example: `[forward.central]`\n");
     } else {
         page.push_str(&format!("- example: `{} = {}`\n", key.name, key.example));
     }
@@ -185,7 +189,7 @@ fn type_words(key: &Key) -> String {
         "`true`"
     } else if matches!(key.shape, Shape::Pattern) {
         "a [regular expression](https://docs.rs/regex/1/regex/#syntax)"
-    } else if matches!(key.shape, Shape::Services(_)) {
+    } else if matches!(key.shape, Shape::Services(_) | Shape::Targets(_)) {
         "a table of tables"
     } else {
         key.shape.words()

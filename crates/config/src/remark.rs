@@ -46,6 +46,14 @@ impl Remark {
         Self { severity, cause: None, message, help: None, line, column, span }
     }
 
+    /// A remark on `key` of the target `target`, as [`Remark::new`].
+    #[must_use]
+    pub fn of_target(text: &str, target: &str, key: &str, severity: Severity, message: String) -> Self {
+        let span = place_in(text, "forward", target, key);
+        let (line, column) = Lines::new(text).position(text, span.start);
+        Self { severity, cause: None, message, help: None, line, column, span }
+    }
+
     /// The remark as a block: what, and where with its line and a caret. `text` is the one it was made for. Ends
     /// without a line break.
     #[must_use]
@@ -66,8 +74,12 @@ impl Remark {
 /// Where the file speaks of it, as deep as it is written: the value of the key, else the table it would be in, else the
 /// name of the service, else the beginning.
 fn place(text: &str, service: &str, key: &str) -> Range<usize> {
+    place_in(text, "service", service, key)
+}
+
+fn place_in(text: &str, table: &str, service: &str, key: &str) -> Range<usize> {
     let (root, _) = DeTable::parse_recoverable(text);
-    let services = root.get_ref().get("service").and_then(|services| services.get_ref().as_table());
+    let services = root.get_ref().get(table).and_then(|services| services.get_ref().as_table());
     let found = services.and_then(|services| services.iter().find(|(name, _)| name.get_ref() == service));
     let Some((name, mut at)) = found else { return 0..0 };
     let mut span = name.span();

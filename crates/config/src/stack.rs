@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mainstay_types::{
-    CommandLine, Fsync, ListenAddress, ProbeAction, ServiceName, StackName, StopSignal, WhenBlocked,
+    CaFile, CommandLine, Fsync, HostPort, HttpTarget, Level, ListenAddress, ProbeAction, ServiceName,
+    StackName, StopSignal, WhenBlocked,
 };
 
 /// All that one file describes. Gates refer only to services that are there, and form no circle.
@@ -26,6 +27,8 @@ pub struct Stack {
     pub log_max_total_bytes: u64,
     /// The services in the order of the file.
     pub services: Vec<Service>,
+    /// Where their output is sent to as well, in the order of the file.
+    pub forwards: Vec<Forward>,
 }
 
 impl Need {
@@ -364,4 +367,109 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Processor time of all its processes together, in thousandths of a core.
     pub cpu_millis: Option<u64>,
+}
+
+/// One place that the output of services is sent to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Forward {
+    /// Its name, unique among the targets.
+    pub name: ServiceName,
+    /// What and where it is.
+    pub destination: Destination,
+    /// Whose output; empty is everyone's. All are in the stack.
+    pub services: Vec<ServiceName>,
+    /// Whether what they write to standard output.
+    pub stdout: bool,
+    /// Whether what they write to standard error; never neither.
+    pub stderr: bool,
+    /// At least this serious.
+    pub level: Option<Level>,
+    /// Sent with every line; the names have letters, digits and `_`.
+    pub labels: BTreeMap<String, String>,
+    /// Fields of HTTP requests.
+    pub headers: Headers,
+    /// A file with a bearer token for HTTP requests, absolute.
+    pub token_file: Option<PathBuf>,
+    /// Whom to trust with TLS; `None` is the system's authorities.
+    pub ca: Option<CaFile>,
+    /// Whether HTTP requests are compressed by gzip; default true.
+    pub gzip: bool,
+    /// How many bytes of log files it may be behind; default 256 MiB.
+    pub spool_bytes: u64,
+    /// How many lines are sent at once.
+    pub batch: ForwardBatch,
+    /// For one attempt; default 10 s.
+    pub timeout: Duration,
+    /// How long to wait after a failure.
+    pub backoff: ForwardBackoff,
+}
+
+/// What and where a target is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// systemd's journal, at this socket; `None` is where journald listens.
+    Journald(Option<PathBuf>),
+    /// Syslog's messages in datagrams to a local socket.
+    SyslogLocal(PathBuf),
+    /// Syslog's messages in datagrams (RFC 5426).
+    SyslogUdp(HostPort),
+    /// Syslog's messages in a stream, counted (RFC 6587).
+    SyslogTcp(HostPort),
+    /// The same within TLS (RFC 5425).
+    SyslogTls(HostPort),
+    /// OpenTelemetry over HTTP.
+    Otlp(HttpTarget),
+    /// Loki's push API.
+    Loki(HttpTarget),
+}
+
+impl Destination {
+    /// What it is and where, in the words of the file; no secret is in them.
+    #[must_use]
+    pub fn words(&self) -> (&'static str, String) {
+        match self {
+            Self::Journald(None) => ("journald", "journald's socket".to_owned()),
+            Self::Journald(Some(path)) => ("journald", format!("unix://{}", path.display())),
+            Self::SyslogLocal(path) => ("syslog", format!("unix://{}", path.display())),
+            Self::SyslogUdp(address) => ("syslog", format!("udp://{address}")),
+            Self::SyslogTcp(address) => ("syslog", format!("tcp://{address}")),
+            Self::SyslogTls(address) => ("syslog", format!("tls://{address}")),
+            Self::Otlp(target) => ("otlp", target.to_string()),
+            Self::Loki(target) => ("loki", target.to_string()),
+        }
+    }
+}
+
+/// Fields of HTTP requests; their values may be secret, and are not shown.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Headers(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for Headers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// How many lines are sent at once; whichever bound is reached first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ForwardBatch {
+    /// Lines; default 1000.
+    pub records: u32,
+    /// Bytes of text; default 1 MiB.
+    pub bytes: u64,
+    /// How long the first line waits for more; default 200 ms.
+    pub wait: Duration,
+}
+
+/// The growing wait of a target between attempts that fail.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ForwardBackoff {
+    /// The first wait; default 500 ms.
+    pub first: Duration,
+    /// At least 1; default 2.
+    pub factor: f64,
+    /// The longest; default 1 min.
+    pub max: Duration,
+    /// `[0, 1]`; default 0.2.
+    pub jitter: f64,
 }

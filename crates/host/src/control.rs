@@ -21,6 +21,7 @@ use mainstay_types::{ReplicaId, ServiceName, State, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::event_store::{EventFilter, EventStore};
+use crate::forwards::Forwards;
 use crate::message::Message;
 use crate::own_log::LogControl;
 use crate::process_news::capture_policy;
@@ -52,10 +53,11 @@ pub struct StopBlocker {
     pub killed: bool,
 }
 
-/// The logs of the services: who writes them, and where.
+/// The logs of the services: who writes them, where, and who sends them on.
 pub(crate) struct Logs {
     pub(crate) capture: Capture,
     pub(crate) dir: PathBuf,
+    pub(crate) forwards: Forwards,
 }
 
 /// What the process of the host was started with.
@@ -78,6 +80,7 @@ struct Inner {
     file: Arc<StackFile>,
     capture: Capture,
     logs_dir: PathBuf,
+    forwards: Forwards,
     unit: Option<String>,
     log: Option<LogControl>,
     started_at: Timestamp,
@@ -95,7 +98,7 @@ impl HostHandle {
         store: EventStore,
         stack: SharedStack,
         file: Arc<StackFile>,
-        Logs { capture, dir: logs_dir }: Logs,
+        Logs { capture, dir: logs_dir, forwards }: Logs,
         Started { unit, log }: Started,
     ) -> Self {
         let inner = Inner {
@@ -106,6 +109,7 @@ impl HostHandle {
             file,
             capture,
             logs_dir,
+            forwards,
             unit,
             log,
             started_at: Timestamp::now(),
@@ -251,6 +255,7 @@ impl Server {
 impl ControlPlane for HostHandle {
     async fn status(&self) -> Result<Status, Problem> {
         let mut status = self.ask(Message::Status).await?;
+        status.forwards = crate::forwards::status(self.inner.forwards.counts());
         let (file, stack) = (Arc::clone(&self.inner.file), self.inner.stack.clone());
         status.host.file = tokio::task::spawn_blocking(move || file.status(&stack)).await.unwrap_or_default();
         let pids: Vec<u32> = status
@@ -445,7 +450,9 @@ impl ControlPlane for HostHandle {
 
     async fn metrics(&self) -> Result<String, Problem> {
         let mut page = crate::metrics::Page::default();
-        crate::metrics::logs(&mut page, &self.inner.stack.get().name, &self.inner.capture.counts());
+        let stack = self.inner.stack.get();
+        crate::metrics::logs(&mut page, &stack.name, &self.inner.capture.counts());
+        crate::forwards::metrics(&mut page, &stack.name, &self.inner.forwards.counts());
         Ok(page.into_text())
     }
 }

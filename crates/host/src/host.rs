@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::control::{HostHandle, Logs, Server, Started, StopBlocker};
 use crate::error::HostError;
 use crate::event_store::EventStore;
+use crate::forwards::Forwards;
 use crate::launch_spec::Surroundings;
 use crate::log_watch::LogWatch;
 use crate::manager::{Manager, ReadyWhen};
@@ -101,6 +102,7 @@ pub struct Host {
     server: Server,
     pub(crate) runs: Runs,
     pub(crate) log_watch: Arc<LogWatch>,
+    pub(crate) forwards: Forwards,
     pub(crate) sockets: Sockets,
     pub(crate) said: Said,
     pub(crate) sayings: mpsc::Receiver<Saying>,
@@ -205,6 +207,8 @@ impl Host {
             );
         }
 
+        // Before anything writes: what is written from here on is sent.
+        let forwards = Forwards::start(&stack, &paths, publisher.clone(), seed);
         let shared = SharedStack::new(Arc::clone(&stack));
         let file = Arc::new(StackFile::new(stack.file.clone(), loader));
         let handle = HostHandle::new(
@@ -213,7 +217,7 @@ impl Host {
             store.clone(),
             shared.clone(),
             Arc::clone(&file),
-            Logs { capture: capture.clone(), dir: paths.logs_dir() },
+            Logs { capture: capture.clone(), dir: paths.logs_dir(), forwards: forwards.clone() },
             Started { unit, log },
         );
         let server = Server::start(listener, handle.clone());
@@ -224,6 +228,7 @@ impl Host {
             shared,
             file,
             log_watch,
+            forwards,
             sockets: Sockets::default(),
             said,
             sayings,
@@ -503,6 +508,7 @@ impl Host {
         self.tell_notices();
         let Self {
             capture,
+            forwards,
             store,
             publisher,
             publishing,
@@ -520,6 +526,7 @@ impl Host {
         let _ = tokio::time::timeout(CLOSE_LIMIT, publishing).await;
         server.end(SERVER_LIMIT).await;
         capture.close().await;
+        forwards.end().await;
         store.close(CLOSE_LIMIT);
         tracing::info!(stopped = stop_requested, "host ended");
         HostOutcome { failed, stopped: stop_requested, broken }

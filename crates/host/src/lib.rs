@@ -1,6 +1,6 @@
 //! The running host: one loop that owns a stack's state and performs its effects.
 //!
-//! Role: joins the decisions of `lifecycle` with the world of `os`, `probes` and `logs`, serves the control API, keeps
+//! Role: joins the decisions of `lifecycle` with the world of `os`, `probes`, `logs` and `forward`, serves the control API, keeps
 //! the event record. May use: every library crate. May be used by: `mainstay`.
 //!
 //! Tasks and threads, and what runs between them:
@@ -17,6 +17,7 @@
 //! | `events` (thread) | writes and reads SQLite | a queue of at most `MAX_QUEUED` | told to close |
 //! | `system-log` (thread, Windows) | writes the notable events into the Event Log | a queue of at most `QUEUED` | with the publisher |
 //! | `logs` (thread) | captures output; `log` probes look at each line there | pipes, a channel from the loop | told to close |
+//! | `forward-NAME` (thread, one a target) | sends lines on, from the log files | changes of files, the clock, answers | told to end; within `FLUSH_LIMIT` |
 //! | panics (task) | records an incident for each panic of the process; tells the loop when capture has died | the hook | with the runtime |
 //! | `host-log` (thread) | writes the host's own log | a queue of at most `MAX_QUEUED`, what is beyond is counted | told to end |
 //! | blocking calls (threads of the runtime, at most 4) | read the stack's file, logs and `/proc` for the API; look names up and prove passwords for checks | a request | with the answer |
@@ -41,12 +42,14 @@
 //! | `reload`, `plan` | a changed file: read, validated, compared; the difference in words |
 //! | `shared_stack` | the stack that counts now, for those who answer without asking the loop |
 //! | `metrics` | what is counted, in the Prometheus text format |
+//! | `forwards` | the targets that output is sent to: which there are, and their numbers |
 //! | `waiters` | who waits for the outcome of a command |
 //! | `system_log` | which events go into the operating system's log of services, and under which number |
 
 mod control;
 mod error;
 mod event_store;
+mod forwards;
 mod host;
 mod last_lines;
 mod launch_spec;
@@ -85,6 +88,6 @@ pub use manager::ReadyWhen;
 pub use own_log::{LEVELS, LogControl, LogFilter, LogFilterError, OwnLog, OwnLogOptions, log_start_failure};
 pub use panics::{guard, report_panics};
 pub use paths::{Paths, RUNTIME_DIR_VARIABLE, STATE_DIR_VARIABLE};
-pub use preflight::{Warning, preflight, warnings};
+pub use preflight::{Warning, preflight, preflight_forward, warnings};
 pub use publish::Observer;
 pub use reload::Loader;

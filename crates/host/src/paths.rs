@@ -51,6 +51,11 @@ impl Paths {
         self.state_dir.join("host-log")
     }
 
+    /// How far each target of forwarding has come.
+    pub(crate) fn forward_dir(&self) -> PathBuf {
+        self.state_dir.join("forward")
+    }
+
     /// Reports of panics whose incident is recorded.
     pub(crate) fn panics_dir(&self) -> PathBuf {
         self.state_dir.join("panics")

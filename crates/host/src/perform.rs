@@ -130,6 +130,7 @@ impl Host {
             self.shared.set(Arc::clone(self.machine.stack()));
             self.file.counts_now();
             self.apply_log_policies();
+            self.forwards.apply(self.machine.stack());
         }
         self.publisher.record(record);
     }

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use mainstay_config::{Check, Gate, ReloadPolicy, Service, StopAction};
+use mainstay_config::{Check, Destination, Forward, Gate, ReloadPolicy, Service, StopAction};
 use mainstay_os::{Enforced, LimitStatus};
 use mainstay_types::{CaFile, CommandLine, ListenAddress, ProbeAction, StackName};
 
@@ -50,6 +50,26 @@ pub fn preflight(stack: &StackName, service: &Service) -> Vec<PrepareError> {
     for (key, ca) in authorities(service) {
         if let Err(source) = std::fs::File::open(&ca.0) {
             errors.push(PrepareError::Ca { key, path: ca.0.clone(), source });
+        }
+    }
+    errors
+}
+
+/// The same for a target that output is sent to: each key with what is wrong about it.
+#[must_use]
+pub fn preflight_forward(target: &Forward) -> Vec<(&'static str, String)> {
+    let mut errors = Vec::new();
+    if let Destination::Journald(_) | Destination::SyslogLocal(_) = &target.destination
+        && !mainstay_os::LocalDatagram::IS_HERE
+    {
+        let key = if matches!(target.destination, Destination::Journald(_)) { "to" } else { "url" };
+        errors.push((key, "this target is not on this system: it has no such sockets".to_owned()));
+    }
+    let files = [("ca", target.ca.as_ref().map(|ca| &ca.0)), ("token_file", target.token_file.as_ref())];
+    for (key, path) in files {
+        let Some(path) = path else { continue };
+        if let Err(error) = std::fs::File::open(path) {
+            errors.push((key, format!("cannot read {}: {error}", path.display())));
         }
     }
     errors

@@ -121,6 +121,11 @@ fn preflight(diff: &StackDiff, new: &Stack) -> Vec<String> {
                 .into_iter()
                 .map(|error| format!("service {}: {}", service.name, crate::error::chain(&error)))
         })
+        .chain(new.forwards.iter().flat_map(|target| {
+            crate::preflight_forward(target)
+                .into_iter()
+                .map(|(key, message)| format!("forward.{}.{key}: {message}", target.name))
+        }))
         .collect()
 }
 

@@ -11,7 +11,7 @@ use mainstay_types::{Moment, Timestamp, format_size};
 use crate::host::Host;
 
 impl Host {
-    /// Everything but the file, the last lines and the use of CPU and memory, which the asker's task looks up.
+    /// Everything but the file, the targets of forwarding, the last lines and the use of CPU and memory, which the asker's task looks up.
     pub(crate) fn status(&self) -> Status {
         let (machine, stack, now) = (&self.machine, self.machine.stack(), self.now());
         let clock = WallClock::at(now);
@@ -37,6 +37,7 @@ impl Host {
                 applying: machine.is_applying(),
             },
             services: services.collect(),
+            forwards: Vec::new(),
         }
     }
 

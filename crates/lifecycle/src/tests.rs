@@ -140,6 +140,7 @@ pub(crate) fn stack(services: Vec<Service>) -> Stack {
         stop_budget: None,
         log_max_total_bytes: 1 << 30,
         services,
+        forwards: vec![],
     }
 }
 

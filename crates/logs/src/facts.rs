@@ -79,7 +79,7 @@ pub(crate) fn head(text: &[u8]) -> Head {
 /// Such a line has neither level nor time, and either begins with a blank or follows a line that has both. A line of the
 /// other stream between the two does not matter. Fed with all lines of one file, in order.
 /// After [`MOST_LINES_OF_A_MESSAGE`] such lines it is over.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Levels {
     before: [Before; 2],
 }

@@ -27,6 +27,8 @@ mod merge;
 
 mod follow;
 
+mod resume;
+
 mod watch;
 
 #[cfg(test)]
@@ -43,6 +45,7 @@ use crate::{LogLine, Stream, store};
 
 pub use follow::Follower;
 pub use merge::Reader;
+pub use resume::{FilePlace, Missing, PassedLine, Place, Tail, Wanted, replicas};
 pub use watch::{FOLLOW_PACE, Watch};
 
 use segment::Snapshot;

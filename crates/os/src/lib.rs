@@ -46,8 +46,8 @@ pub use options::{Leftover, ProcessesOptions, ProcessesStartError, UseCgroups};
 #[cfg(target_os = "linux")]
 pub(crate) use platform::original_open_files_limit;
 pub use platform::{
-    Journal, NotifySocket, Output, OutputPipe, Processes, ReadinessReader, SystemLog, account,
-    check_executable, end_leftovers_of_earlier_host, give_back_memory, is_root, keep_memory_small,
+    Journal, LocalDatagram, NotifySocket, Output, OutputPipe, Processes, ReadinessReader, SystemLog, account,
+    check_executable, end_leftovers_of_earlier_host, give_back_memory, host_name, is_root, keep_memory_small,
     limits_in_force_here, lower_thread_priority, monotonic_micros, pid_exists, raise_open_files_limit,
     readiness_pipe, resolve_identity, run_launcher_if_asked, tree_usage, uid, user_home,
 };

@@ -193,6 +193,48 @@ impl Journal {
     }
 }
 
+/// Datagrams to a socket in the file system, which this system does not have.
+#[derive(Debug)]
+pub struct LocalDatagram(Infallible);
+
+impl LocalDatagram {
+    /// Whether this system has such sockets.
+    pub const IS_HERE: bool = false;
+
+    /// Always fails.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn connect(_path: Option<&Path>, _patience: std::time::Duration) -> io::Result<Self> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this system has no sockets for datagrams in the file system",
+        ))
+    }
+
+    /// Sends one datagram.
+    ///
+    /// # Errors
+    /// Never: there is none to send by.
+    pub fn send(&self, _bytes: &[u8]) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    /// Sends one datagram, of any size.
+    ///
+    /// # Errors
+    /// Never: there is none to send by.
+    pub fn send_or_hand_over(&self, _bytes: &[u8]) -> io::Result<()> {
+        match self.0 {}
+    }
+}
+
+/// The name of this machine; `None` when it has none that is text.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    std::env::var("COMPUTERNAME").ok().filter(|name| !name.is_empty())
+}
+
 /// What a program says about itself. Cannot be made yet.
 #[derive(Debug)]
 pub struct NotifySocket(Infallible);

@@ -1,7 +1,8 @@
 //! Performs probes and gates: one question to the outside, one answer, within the time allowed.
 //!
 //! Role: the checks of [`ProbeAction`], in each server's own protocol. Knows nothing of thresholds or periods: `lifecycle` asks, this answers.
-//! May use: `types`. May be used by: `host`.
+//! Its way to a server ([`reach()`]) is also that of `forward`, so that what goes wrong is told in the same words.
+//! May use: `types`. May be used by: `host`, `forward`.
 //!
 //! Next to nothing is kept between two probes: each makes its own connection and closes it, so that a probe sees what a
 //! new client would see, and a thousand idle services cost nothing. Kept are the system's certificate authorities for a
@@ -14,6 +15,7 @@ mod grpc;
 mod http;
 mod looks;
 mod printable;
+mod reach;
 mod recorded;
 mod server;
 mod tcp;
@@ -24,6 +26,7 @@ use std::time::Duration;
 use mainstay_types::{ProbeAction, ProbeOutcome};
 
 pub use exec::{ExecAnswer, RunCommand};
+pub use reach::{Connection, Trust, lookup, reach};
 
 use printable::printable;
 

@@ -157,7 +157,7 @@ pub(crate) async fn client_config_within(
     }
 }
 
-/// The handshake, within the time allowed; `alpn` is the one protocol asked for inside.
+/// The handshake, within the time allowed; `alpn` is the one protocol asked for inside; none when it is empty.
 pub(crate) async fn connect(
     stream: TcpStream,
     address: &HostPort,
@@ -167,7 +167,7 @@ pub(crate) async fn connect(
 ) -> Result<TlsStream<Recorded<TcpStream>>, ProbeFailure> {
     let name = server_name(address)?;
     let mut config = config.clone();
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = if alpn.is_empty() { Vec::new() } else { vec![alpn.to_vec()] };
     let beginning = Beginning::default();
     let stream = Recorded::new(stream, beginning.clone());
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);

@@ -77,7 +77,8 @@ impl HostPort {
         Self::parse_or(text, None)
     }
 
-    fn parse_or(text: &str, default_port: Option<u16>) -> Result<Self, TargetParseError> {
+    /// Reads `host[:port]` or `[v6][:port]` where there is a default; without one the port is needed.
+    pub fn parse_or(text: &str, default_port: Option<u16>) -> Result<Self, TargetParseError> {
         let bad = || TargetParseError::Address(text.to_owned());
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let (host, after) = rest.split_once(']').ok_or_else(bad)?;

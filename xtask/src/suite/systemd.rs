@@ -48,8 +48,12 @@ const STACK: &str = "stack = \"suite\"
 command = [\"/shared/tree\"]
 
 [service.after]
-command = [\"sleep\", \"86400124\"]
+command = [\"sh\", \"-c\", \"echo WARN nearly full; head -c 250000 /dev/zero | tr '\\\\0' x; echo; exec sleep 86400124\"]
 needs = [{ service = \"tree\" }]
+
+[forward.journal]
+to = \"journald\"
+labels = { env = \"suite\" }
 ";
 
 /// Arguments of `suite systemd`.
@@ -89,6 +93,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             Ok((states == ["after=ready", "tree=ready"], format!("{states:?}")))
         })?;
         machine.wait_for_tree(TREE_SIZE)
+    });
+    stages.run("systemd: what a service says is in the journal, with its fields", || {
+        machine.wait_for("two entries of the service", || {
+            let mut journal = machine.command("journalctl");
+            journal.args(["--no-pager", "--all", "--output=json", "SERVICE_NAME=after", "LABEL_ENV=suite"]);
+            let text = output(journal)?;
+            Ok((text.lines().count() == 2 && said_in_journal(&text)?, format!("{text:.400}")))
+        })
     });
     stages.run("systemd: the tree lies in the unit's cgroup", || {
         let mut cgroups = machine.command("sh");
@@ -217,6 +229,20 @@ impl Machine {
             Err(error) => eprintln!("the unit's journal cannot be read: {error:#}"),
         }
     }
+}
+
+/// Whether the two entries are what the service said: a line with a level, and one too large for a datagram.
+fn said_in_journal(text: &str) -> anyhow::Result<bool> {
+    let mut entries = Vec::new();
+    for line in text.lines() {
+        let entry: Value = serde_json::from_str(line).context("journalctl prints JSON")?;
+        for (field, wanted) in [("STACK", "suite"), ("SYSLOG_IDENTIFIER", "after"), ("STREAM", "stdout")] {
+            ensure!(entry[field] == wanted, "{field} is {}", entry[field]);
+        }
+        let message = entry["MESSAGE"].as_str().context("the message is text")?.to_owned();
+        entries.push((entry["PRIORITY"].as_str().unwrap_or_default().to_owned(), message));
+    }
+    Ok(entries == [("4".to_owned(), "WARN nearly full".to_owned()), ("6".to_owned(), "x".repeat(250_000))])
 }
 
 /// `NAME=STATE` of every service, sorted; empty when that is no status.

@@ -15,6 +15,40 @@ pub struct Status {
     pub host: HostStatus,
     /// The services in the order of the file.
     pub services: Vec<ServiceStatus>,
+    /// The targets that output is sent to, by name.
+    #[serde(default)]
+    #[schema(required)]
+    pub forwards: Vec<ForwardStatus>,
+}
+
+/// One target that output is sent to; numbers are those since the host began.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ForwardStatus {
+    /// Its name in the file.
+    pub name: String,
+    /// What it is: `journald`, `syslog`, `otlp`, `loki`.
+    pub to: String,
+    /// Where it is.
+    pub url: String,
+    /// Lines it has taken.
+    pub sent: u64,
+    /// Lines it will never have: removed or skipped before they were sent, or refused.
+    pub lost: u64,
+    /// Whether there are more lost ones, which could not be counted.
+    pub lost_more: bool,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Bytes of log files it has not taken yet.
+    pub behind_bytes: u64,
+    /// Why it takes nothing at present; null when it does.
+    #[schema(required)]
+    pub failing: Option<String>,
+    /// Since when it takes nothing; null when it does.
+    #[schema(required)]
+    pub failing_since: Option<Timestamp>,
+    /// When it last took something; null when it has not yet.
+    #[schema(required)]
+    pub sent_at: Option<Timestamp>,
 }
 
 /// The host process.

@@ -9,9 +9,9 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use mainstay_api::{
     Client, CommandOptions, CommandOutcome, CommandReply, ControlPlane, Event, EventKind, EventStream,
-    EventsQuery, ExitInfo, FileStatus, HostStatus, LastExit, LimitStatus, ListenStatus, LogEntry, LogLevel,
-    LogStream, LogsQuery, Notice, OutputStream, Plan, PlanAction, PlanKey, PlanService, Problem,
-    ReloadOptions, ReloadReply, ReplicaStatus, RotateOutcome, RotateReply, RotatedLog, ServiceKind,
+    EventsQuery, ExitInfo, FileStatus, ForwardStatus, HostStatus, LastExit, LimitStatus, ListenStatus,
+    LogEntry, LogLevel, LogStream, LogsQuery, Notice, OutputStream, Plan, PlanAction, PlanKey, PlanService,
+    Problem, ReloadOptions, ReloadReply, ReplicaStatus, RotateOutcome, RotateReply, RotatedLog, ServiceKind,
     ServiceStatus, Status, Verb, router, serve_with_notices,
 };
 use mainstay_os::{ControlBindError, ControlListener, connect_control};
@@ -181,6 +181,19 @@ pub(crate) fn status() -> Status {
             applying: false,
         },
         services: vec![oneshot, service_status()],
+        forwards: vec![ForwardStatus {
+            name: "central".to_owned(),
+            to: "loki".to_owned(),
+            url: "http://127.0.0.1:3100/loki/api/v1/push".to_owned(),
+            sent: 7,
+            lost: 1,
+            lost_more: false,
+            failures: 2,
+            behind_bytes: 4096,
+            failing: Some("it answered HTTP 503".to_owned()),
+            failing_since: Some(time("2026-11-22T15:20:00Z")),
+            sent_at: None,
+        }],
     }
 }
 

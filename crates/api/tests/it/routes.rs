@@ -23,7 +23,10 @@ async fn status_is_the_contracts_shape() {
         r#""reason":"readiness probe passed: HTTP 200","replicas":["#,
         r#"{"index":0,"pid":4212,"state":"ready","started_at":"2026-11-22T15:20:01Z","restarts":2,"#,
         r#""last_exit":{"code":null,"signal":"SIGKILL","description":"was ended by SIGKILL","at":"2026-11-22T15:19:59.5Z"},"#,
-        r#""cpu_percent":1.5,"memory_bytes":8388608,"status_text":"3 clients","last_lines":["out of memory"]}],"stops_first":["worker"],"limits":[{"name":"memory","value":"512MiB","enforced_by":"cgroup","note":null}],"listen":[{"name":"http","address":"0.0.0.0:80","open":true}]}]}"#,
+        r#""cpu_percent":1.5,"memory_bytes":8388608,"status_text":"3 clients","last_lines":["out of memory"]}],"stops_first":["worker"],"limits":[{"name":"memory","value":"512MiB","enforced_by":"cgroup","note":null}],"listen":[{"name":"http","address":"0.0.0.0:80","open":true}]}],"#,
+        r#""forwards":[{"name":"central","to":"loki","url":"http://127.0.0.1:3100/loki/api/v1/push","sent":7,"lost":1,"#,
+        r#""lost_more":false,"failures":2,"behind_bytes":4096,"failing":"it answered HTTP 503","#,
+        r#""failing_since":"2026-11-22T15:20:00Z","sent_at":null}]}"#,
     );
     assert_eq!(answer.body, expected);
     assert!(answer.headers.contains("content-type: application/json\r\n"), "{answer:?}");

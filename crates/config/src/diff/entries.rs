@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::words::{self, Part, Words};
 use crate::stack::{
-    Backoff, Check, GiveUp, Hook, Hooks, Limits, Listen, LogPolicy, Probe, RestartPolicy, Rotation, Service,
-    Stack, StopPolicy,
+    Backoff, Check, Forward, ForwardBackoff, ForwardBatch, GiveUp, Hook, Hooks, Limits, Listen, LogPolicy,
+    Probe, RestartPolicy, Rotation, Service, Stack, StopPolicy,
 };
 use crate::value::{Choice as _, size_text, time_text};
 
@@ -66,12 +66,65 @@ impl Entries {
 /// The keys at the top of the file.
 pub(super) fn stack(stack: &Stack) -> Vec<Entry> {
     // The services are compared one by one. Where the file lies shows in every path that depends on it.
-    let Stack { name, file: _, dir: _, stop_budget, log_max_total_bytes, services: _ } = stack;
+    let Stack { name, file: _, dir, stop_budget, log_max_total_bytes, services: _, forwards } = stack;
     let mut entries = Entries { list: Vec::new(), class: Class::InPlace };
     entries.add("stack", name, name.as_str());
     entries.add_some("stop_budget", stop_budget.as_ref(), |time| time_text(*time));
     entries.add("log.max_total", log_max_total_bytes, size_text(*log_max_total_bytes));
+    for forward in forwards {
+        add_forward(&mut entries, &Words { dir }, forward);
+    }
     entries.list
+}
+
+fn add_forward(entries: &mut Entries, words: &Words<'_>, forward: &Forward) {
+    let Forward {
+        name,
+        destination,
+        services,
+        stdout,
+        stderr,
+        level,
+        labels,
+        headers,
+        token_file,
+        ca,
+        gzip,
+        spool_bytes,
+        batch: ForwardBatch { records, bytes, wait },
+        timeout,
+        backoff: ForwardBackoff { first, factor, max, jitter },
+    } = forward;
+    let key = |key: &str| format!("forward.{name}.{key}");
+    let (to, url) = destination.words();
+    entries.add(key("to"), &to, to);
+    entries.add(key("url"), &url, url.clone());
+    if !services.is_empty() {
+        let names: Vec<_> = services.iter().map(mainstay_types::ServiceName::as_str).collect();
+        entries.add(key("services"), services, names.join(", "));
+    }
+    if !(*stdout && *stderr) {
+        entries.add(key("streams"), &(stdout, stderr), if *stdout { "stdout" } else { "stderr" });
+    }
+    entries.add_some(key("level"), level.as_ref(), ToString::to_string);
+    for (label, value) in labels {
+        entries.add(key(&format!("labels.{label}")), value, value);
+    }
+    for (header, value) in &headers.0 {
+        entries.add_exact(key(&format!("headers.{header}")), value.clone(), words::HIDDEN);
+    }
+    entries.add_some(key("token_file"), token_file.as_ref(), |path| words.path(path));
+    entries.add_some(key("ca"), ca.as_ref(), |ca| words.path(&ca.0));
+    entries.add(key("compress"), gzip, if *gzip { "gzip" } else { "none" });
+    entries.add(key("spool"), spool_bytes, size_text(*spool_bytes));
+    entries.add(key("batch.records"), records, records.to_string());
+    entries.add(key("batch.bytes"), bytes, size_text(*bytes));
+    entries.add(key("batch.wait"), wait, time_text(*wait));
+    entries.add(key("timeout"), timeout, time_text(*timeout));
+    entries.add(key("backoff.first"), first, time_text(*first));
+    entries.add(key("backoff.factor"), factor, factor.to_string());
+    entries.add(key("backoff.max"), max, time_text(*max));
+    entries.add(key("backoff.jitter"), jitter, jitter.to_string());
 }
 
 /// The keys of a service; paths beneath `dir` are shown relative to it.

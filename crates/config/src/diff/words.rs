@@ -12,7 +12,7 @@ use crate::value::{Choice as _, time_text};
 /// A key that is not there.
 pub(super) const NONE: &str = "(none)";
 /// In place of a secret.
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 /// Longest value shown: a screen line or two.
 const MAX_SHOWN_CHARS: usize = 200;
 /// A variable whose name holds one of these holds a secret, or may.

@@ -62,6 +62,14 @@ fn file_with(table: &str, key: &str, line: &str) -> String {
         ("reload", "timeout") => format!("{base}reload = {{ command = \"x\", {line} }}\n"),
         ("step", "wait") => format!("{base}stop.steps = [{{ signal = \"SIGINT\", {line} }}]\n"),
         ("step", _) => format!("{base}stop.steps = [{{ {line} }}]\n"),
+        ("forward", "to") => format!("[forward.x]\n{line}\nurl = \"http://127.0.0.1\"\n{base}"),
+        ("forward", "url") => format!("[forward.x]\nto = \"loki\"\n{line}\n{base}"),
+        ("forward", "ca") => format!("[forward.x]\nto = \"loki\"\nurl = \"https://a\"\n{line}\n{base}"),
+        ("forward", _) => format!("[forward.x]\nto = \"loki\"\nurl = \"http://a\"\n{line}\n{base}"),
+        ("forward-batch" | "forward-backoff", _) => {
+            let inner = table.trim_start_matches("forward-");
+            format!("[forward.x]\nto = \"journald\"\n[forward.x.{inner}]\n{line}\n{base}")
+        }
         ("stack-log", _) => format!("[log]\n{line}\n{base}"),
         ("backoff" | "give_up", _) => format!("{base}[service.web.restart.{table}]\n{line}\n"),
         ("rotate", _) => format!("{base}[service.web.log.rotate]\n{line}\n"),

@@ -5,6 +5,7 @@ mod bad_input;
 mod checks;
 mod contract;
 mod diff;
+mod forward;
 mod generated;
 mod good_input;
 mod properties;

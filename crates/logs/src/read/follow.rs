@@ -297,7 +297,7 @@ impl Place {
 }
 
 /// Opens the current file if it is the one that begins with this time and is as long as was read of it.
-fn open_if(path: &Path, begins: Option<Timestamp>, offset: u64) -> io::Result<Option<File>> {
+pub(super) fn open_if(path: &Path, begins: Option<Timestamp>, offset: u64) -> io::Result<Option<File>> {
     match File::open(path) {
         Ok(mut file) => {
             let same = first_at(&mut file)? == begins && file.metadata()?.len() >= offset;

@@ -6,6 +6,7 @@ use crate::record::{Record, parse};
 use crate::{LogLine, Stream};
 
 /// Puts the records of one file, given in order, together to lines.
+#[derive(Clone)]
 pub(super) struct Joiner {
     replica: ReplicaId,
     /// Bytes of text a line may have.
@@ -26,6 +27,7 @@ pub(super) enum Overflow {
     Cut,
 }
 
+#[derive(Clone)]
 struct Open {
     at: Timestamp,
     text: Vec<u8>,

@@ -39,6 +39,13 @@ fn check_references(global: &Global, stack: &Stack) -> Result<(), Failure> {
             warnings.push((name, Remark::new(&text, name, &warning.key, Severity::Warning, message)));
         }
     }
+    for target in &stack.forwards {
+        let name = target.name.as_str();
+        for (key, message) in mainstay_host::preflight_forward(target) {
+            let message = format!("target {name}: {message}");
+            errors.push((name, Remark::of_target(&text, name, key, Severity::Error, message)));
+        }
+    }
     if global.json {
         let value = |(service, remark): &(&str, Remark)| {
             json!({

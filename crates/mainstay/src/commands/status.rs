@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_api::{ReplicaStatus, ServiceStatus, Status};
+use mainstay_api::{ForwardStatus, ReplicaStatus, ServiceStatus, Status};
 use mainstay_types::{ExitCode, State, Timestamp, format_duration, format_size};
 
 use crate::cli::Global;
@@ -156,6 +156,31 @@ fn table(status: &Status, registered: Option<&Report>, now: Timestamp) -> String
                 out.push_str(&paint(DIM, &words));
             }
         }
+    }
+    for target in &status.forwards {
+        out.push_str(&forward_trouble(target, now));
+    }
+    out
+}
+
+/// What is wrong with a target that output is sent to; empty when nothing is.
+fn forward_trouble(target: &ForwardStatus, now: Timestamp) -> String {
+    let ForwardStatus { name, to, url, lost, lost_more, behind_bytes, failing, failing_since, .. } = target;
+    let mut out = String::new();
+    if let Some(why) = failing {
+        let since = failing_since.map_or_else(String::new, |since| format!(" for {}", age(since, now)));
+        let words = format!(
+            "target {name} ({to}, {url}) takes nothing{since}: {why}; {} of logs wait\n",
+            format_size(*behind_bytes)
+        );
+        out.push_str(&paint(WARN, &words));
+    }
+    if *lost > 0 || *lost_more {
+        let least = if *lost_more { "at least " } else { "" };
+        let plural = if *lost == 1 { "line" } else { "lines" };
+        let words =
+            format!("target {name} ({to}, {url}): {least}{lost} {plural} were lost since the host began\n");
+        out.push_str(&paint(WARN, &words));
     }
     out
 }

@@ -7,6 +7,7 @@ mod context;
 mod control;
 mod faults;
 mod fixture;
+mod forward;
 mod install;
 mod listen;
 mod manager;

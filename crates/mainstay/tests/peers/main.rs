@@ -1,5 +1,5 @@
 //! Real programs under `mainstay run`: PostgreSQL, Redis, nginx, Node, Python, and the example shop whole; `mainstay run` under
-//! runit and s6; log files as others read them, and metrics as Prometheus does.
+//! runit and s6; log files as others read them, output sent on to rsyslog, and metrics as Prometheus reads them.
 //!
 //! A program that is not installed makes its test say so and pass; with MAINSTAY_REQUIRE_PEERS set, as in CI, it fails.
 
@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "shared with the other test program, which uses the rest")]
 mod fixture;
 mod log_files;
+mod rsyslog;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -39,7 +40,7 @@ fn need<const N: usize>(programs: [&str; N]) -> Option<[PathBuf; N]> {
     }
     assert!(
         std::env::var_os("MAINSTAY_REQUIRE_PEERS").is_none(),
-        "not installed: {} (Debian: postgresql redis-server nginx-light nodejs python3 runit s6 prometheus zstd)",
+        "not installed: {} (Debian: postgresql redis-server nginx-light nodejs python3 runit s6 prometheus zstd rsyslog)",
         missing.join(", ")
     );
     // Past the test harness, which keeps what a passing test prints to itself.
@@ -96,11 +97,15 @@ fn prometheus_takes_the_metrics() {
     let mut host = fixture.run(&[]);
     host.wait_state("web", "ready");
     host.wait_for("both lines", SOON, |_| fixture.log("web").lines().nth(1).map(drop));
-    let mut socket = std::os::unix::net::UnixStream::connect(fixture.path("run/measured.sock")).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(socket, "GET /metrics HTTP/1.0\r\nHost: mainstay\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(async {
+        let mut socket = mainstay_os::connect_control(&fixture.path("run/measured.sock")).await.unwrap();
+        let request = b"GET /metrics HTTP/1.0\r\nHost: mainstay\r\n\r\n";
+        tokio::io::AsyncWriteExt::write_all(&mut socket, request).await.unwrap();
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut answer).await.unwrap();
+        answer
+    });
     let (head, metrics) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.0 200") && head.contains("text/plain"), "{head}");
     let mut check = std::process::Command::new(promtool)

@@ -34,6 +34,13 @@ pub fn pid_exists(pid: u32) -> bool {
     stat(pid).is_some_and(|stat| stat.is_alive())
 }
 
+/// The name of this machine; `None` when it has none that is text.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = rustix::system::uname();
+    name.nodename().to_str().ok().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

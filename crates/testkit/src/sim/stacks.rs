@@ -35,6 +35,7 @@ pub(super) fn random(random: &mut Random) -> Stack {
         stop_budget,
         log_max_total_bytes: 1 << 30,
         services,
+        forwards: vec![],
     }
 }
 

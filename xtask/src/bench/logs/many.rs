@@ -193,9 +193,9 @@ fn start(who: Capturer, dir: &Path, tools: &LogTools) -> anyhow::Result<Child> {
 }
 
 fn write_script(path: &Path, words: &[String]) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
     fs::write(path, format!("#!/bin/sh\nexec {}\n", words.join(" ")))
         .with_context(|| format!("cannot write {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-    Ok(())
+    let mut executable = Command::new("chmod");
+    executable.arg("755").arg(path);
+    output(executable).map(drop)
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -138,8 +137,16 @@ fn compare(who: Capturer, dir: &Path, lines: u64, tools: &LogTools) -> anyhow::R
     for path in who.files(dir)? {
         told = if path.extension().is_some_and(|extension| extension == "zst") {
             let mut zstd = Command::new("zstd");
-            zstd.args(["-dcq"]).arg(&path).stdout(pipe.as_fd().try_clone_to_owned()?);
-            crate::stage::run(zstd)
+            zstd.args(["-dcq"]).arg(&path).stdin(Stdio::null()).stdout(Stdio::piped());
+            let mut zstd = zstd.spawn().context("cannot start zstd")?;
+            let mut plain = zstd.stdout.take().context("zstd writes a pipe")?;
+            let copied = std::io::copy(&mut plain, &mut pipe);
+            drop(plain);
+            let status = zstd.wait()?;
+            copied.map_err(Into::into).and_then(|_| {
+                ensure!(status.success(), "zstd cannot read {}: {status}", path.display());
+                Ok(())
+            })
         } else {
             File::open(&path)
                 .and_then(|mut file| std::io::copy(&mut file, &mut pipe))
