@@ -20,7 +20,7 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{
 use windows_sys::core::BOOL;
 
 use super::command_line;
-use super::process::{ended_within, exit_code};
+use super::process::{self, ended_within, exit_code};
 use super::spawn::{Plan, SpawnError, spawn, terminate};
 use super::system::{done, units, wide};
 
@@ -32,6 +32,11 @@ const MAX_PIDS: usize = 256;
 const SENDER_LIMIT: Duration = Duration::from_secs(5);
 /// Time for an event to come back to the sender itself, which shows that it was sent round.
 const ECHO_LIMIT: Duration = Duration::from_millis(500);
+
+/// Time for processes that have just begun to come into their console; more than it takes on a busy machine.
+const NEWCOMER_LIMIT: Duration = Duration::from_millis(500);
+/// Older processes that are in no console have none.
+const NEW: Duration = Duration::from_secs(3);
 
 /// The sender's answers, as exit codes that no system uses.
 const REACHED: i32 = 40;
@@ -124,7 +129,7 @@ fn send_to_all(event: ConsoleEvent, pids: &[u32]) -> bool {
         }
         // A process without a console, one that has ended, and one that may not be asked: there is another way, or none.
         if enter_console_of(*pid).is_ok() {
-            served.extend(in_this_console());
+            served.extend(in_this_console_with_newcomers(pids, &served));
             reached |= send_here(event).is_ok();
             leave_console();
         }
@@ -151,6 +156,27 @@ fn in_this_console() -> Vec<u32> {
     let count = unsafe { GetConsoleProcessList(pids.as_mut_ptr(), MAX_PIDS as u32) };
     pids.truncate(count as usize);
     pids
+}
+
+/// A new process enters its console while it starts, and hears nothing before: those that have only just begun are waited for, a
+/// moment at most.
+fn in_this_console_with_newcomers(pids: &[u32], elsewhere: &[u32]) -> Vec<u32> {
+    let begin = Instant::now();
+    loop {
+        let here = in_this_console();
+        let missing = |pid: &u32| !here.contains(pid) && !elsewhere.contains(pid) && is_new(*pid);
+        if begin.elapsed() >= NEWCOMER_LIMIT || !pids.iter().any(missing) {
+            return here;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_new(pid: u32) -> bool {
+    let age = process::open(pid).and_then(|process| {
+        if process::has_ended(&process) { Err(io::ErrorKind::NotFound.into()) } else { process::age(&process) }
+    });
+    age.is_ok_and(|age| age < NEW)
 }
 
 /// Set when an event has come to this process.

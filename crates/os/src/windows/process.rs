@@ -4,7 +4,7 @@ use std::io;
 use std::os::windows::ffi::OsStringExt;
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use windows_sys::Win32::Foundation::{FILETIME, WAIT_OBJECT_0};
 use windows_sys::Win32::System::ProcessStatus::{K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
@@ -56,6 +56,23 @@ pub(super) fn exit_code(process: &OwnedHandle) -> io::Result<i32> {
 
 /// Processor time it has used.
 pub(super) fn cpu(process: &OwnedHandle) -> io::Result<Duration> {
+    let [_, kernel, user] = times(process)?;
+    Ok(kernel.saturating_add(user))
+}
+
+/// How long ago it was created, by the machine's clock.
+pub(super) fn age(process: &OwnedHandle) -> io::Result<Duration> {
+    let [created, ..] = times(process)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + UNIX_EPOCH_SINCE_1601;
+    Ok(now.saturating_sub(created))
+}
+
+/// From the beginning of Windows' calendar to that of Unix.
+/// <https://learn.microsoft.com/en-us/windows/win32/sysinfo/converting-a-time-t-value-to-a-file-time>
+const UNIX_EPOCH_SINCE_1601: Duration = Duration::from_secs(11_644_473_600);
+
+/// When it was created, since 1601, and the processor time it has used in the kernel and outside.
+fn times(process: &OwnedHandle) -> io::Result<[Duration; 3]> {
     let (mut created, mut exited) = (FILETIME::default(), FILETIME::default());
     let (mut kernel, mut user) = (FILETIME::default(), FILETIME::default());
     // SAFETY: the handle is open, with the right to be asked; the four places live through the call.
@@ -71,7 +88,8 @@ pub(super) fn cpu(process: &OwnedHandle) -> io::Result<Duration> {
     })?;
     // In units of 100 ns.
     let ticks = |time: FILETIME| u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime);
-    Ok(Duration::from_nanos(ticks(kernel).saturating_add(ticks(user)).saturating_mul(100)))
+    let duration = |ticks: u64| Duration::new(ticks / 10_000_000, (ticks % 10_000_000) as u32 * 100);
+    Ok([created, kernel, user].map(|time| duration(ticks(time))))
 }
 
 /// Memory of it that is in the machine's memory now.
@@ -99,4 +117,19 @@ pub(super) fn file(process: &OwnedHandle) -> io::Result<PathBuf> {
         )
     })?;
     Ok(std::ffi::OsString::from_wide(path.get(..length as usize).unwrap_or_default()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_an_age_and_a_file() {
+        let own = open(std::process::id()).unwrap();
+        let age = age(&own).unwrap();
+        assert!(age < Duration::from_secs(3600), "{age:?}");
+        let name = file(&own).unwrap().file_name().unwrap().to_owned();
+        assert_eq!(name, std::env::current_exe().unwrap().file_name().unwrap());
+        assert!(!has_ended(&own));
+    }
 }
