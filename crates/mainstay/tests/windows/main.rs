@@ -358,7 +358,7 @@ command = ['@misbehave', 'sleep']
     host.press_ctrl_c();
     assert_eq!(host.end(), Exit::Code(0), "stopped as asked: {}", host.said());
     let check = fixture.mainstay(&["check"]);
-    assert_eq!(check.status.code(), Some(2));
+    assert_eq!(check.status.code(), Some(1));
     assert!(text(&check.stderr).contains("no-such-program"), "{}", text(&check.stderr));
 }
 
