@@ -243,6 +243,7 @@ fn is_the_hosts_own(name: &str) -> bool {
             | "LISTEN_PID"
             | "LISTEN_PIDFDID"
             | "LISTEN_FDNAMES"
+            | "LISTEN_HANDLES"
             | "MAINPID"
             | "FDSTORE"
             | "INVOCATION_ID"

@@ -6,6 +6,7 @@ pub(crate) mod control;
 mod event_log;
 mod job;
 mod limits;
+mod listener;
 mod output;
 mod port;
 mod process;
@@ -25,10 +26,12 @@ use std::io;
 use std::os::windows::ffi::OsStringExt;
 use std::path::PathBuf;
 
-pub(crate) use std::os::windows::io::OwnedHandle as OwnedDescriptor;
+/// Only sockets are handed over here.
+pub(crate) use std::os::windows::io::OwnedSocket as OwnedDescriptor;
 
 pub use event_log::SystemLog;
 pub use limits::limits_in_force_here;
+pub(crate) use listener::{SocketFile, open_socket};
 pub use output::{Output, OutputPipe};
 pub use processes::Processes;
 pub use program::check_executable;
@@ -173,19 +176,6 @@ pub(crate) fn send_notification(_address: &OsStr, _saying: &[u8]) -> io::Result<
 #[must_use]
 pub const fn monotonic_micros() -> u64 {
     0
-}
-
-/// No socket files are made yet.
-#[derive(Debug)]
-pub(crate) struct SocketFile(Infallible);
-
-/// Nothing can be handed over yet.
-pub(crate) fn open_socket(
-    _address: &mainstay_types::ListenAddress,
-) -> Result<(OwnedDescriptor, Option<SocketFile>), crate::ListenFailure> {
-    let message =
-        "mainstay cannot hand sockets to programs on Windows yet: let the program open its own".to_owned();
-    Err(crate::ListenFailure::System { errno: 0, message })
 }
 
 /// Nothing is left of a dead host: its jobs ended with it, and their processes with them.

@@ -5,13 +5,18 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::windows::io::FromRawSocket;
 use std::time::Duration;
 
 use common::{Host, LIMIT, News, is_alive, launch, misbehave};
-use mainstay_os::{Enforced, Launch, ResourceLimits, UseCgroups, tree_usage};
+use mainstay_os::{
+    Enforced, Handed, Launch, ListenFailure, ResourceLimits, UseCgroups, open_listener, tree_usage,
+};
 use mainstay_testkit::child::misbehave_path;
 use mainstay_testkit::wait::wait_for;
-use mainstay_types::{Exit, LaunchStep, SpawnId, StopSignal};
+use mainstay_types::{Exit, LaunchStep, ListenAddress, SpawnId, StopSignal};
 
 const KILLED: Exit = Exit::Code(0x4001_0004);
 
@@ -223,6 +228,51 @@ fn a_dropped_host_ends_its_trees() {
     assert!(is_alive(pid) && is_alive(child));
     drop(host);
     wait_for("both end", LIMIT, || !is_alive(pid) && !is_alive(child));
+}
+
+/// A program that is handed a socket: the test below starts it.
+#[test]
+#[ignore = "another test starts it"]
+fn serves_the_socket_it_was_handed() {
+    let handles = std::env::var("LISTEN_HANDLES").unwrap();
+    assert_eq!(std::env::var("LISTEN_FDNAMES").unwrap(), "http");
+    // SAFETY: the number is that of a socket this process inherited to have it, and nothing else here has taken it.
+    // https://learn.microsoft.com/en-us/windows/win32/procthread/inheritance
+    let listener = unsafe { TcpListener::from_raw_socket(handles.parse().unwrap()) };
+    let (mut connection, _) = listener.accept().unwrap();
+    connection.write_all(b"served").unwrap();
+}
+
+#[test]
+fn a_socket_is_handed_over_and_waits_between_two_starts() {
+    let mut host = host();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = ListenAddress::Tcp(free);
+    let listener = open_listener(&address).unwrap();
+    let taken = open_listener(&address).unwrap_err();
+    assert!(matches!(taken.reason, ListenFailure::Taken { .. }), "{taken}");
+    let program = std::env::current_exe().unwrap();
+    for _ in 0..2 {
+        // It waits in the socket's queue until a program takes it.
+        let mut client = TcpStream::connect(free).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        let what = Launch {
+            handed: vec![Handed { target: 3, descriptor: listener.descriptor().clone() }],
+            listen_names: vec!["http".to_owned()],
+            ..launch(
+                program.to_str().unwrap(),
+                &["--exact", "serves_the_socket_it_was_handed", "--ignored", "--nocapture"],
+            )
+        };
+        let (spawn, _) = host.run("web", what);
+        let mut said = String::new();
+        client.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "served");
+        assert_eq!(host.next_of(spawn), News::Exited(spawn, Exit::Code(0), 0));
+    }
+    drop(listener);
+    wait_for("the socket to close", LIMIT, || TcpStream::connect(free).is_err());
+    host.shutdown();
 }
 
 #[test]

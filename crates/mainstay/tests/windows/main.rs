@@ -364,6 +364,29 @@ command = ['@misbehave', 'sleep']
 
 #[test]
 #[ignore = "a program of Windows: cargo xtask suite windows"]
+fn sockets_of_listen_are_open_and_told() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let fixture = Fixture::new(&format!(
+        "stack = \"sockets\"\n[service.web]\ncommand = ['@misbehave', 'ignore-term']\n\
+         [service.shown]\nkind = \"oneshot\"\ncommand = ['@misbehave', 'env']\n\
+         listen = {{ http = \"{address}\" }}\n"
+    ));
+    let mut host = fixture.run(&[]);
+    host.until_state("shown", "completed");
+    let lines = fixture.lines("shown");
+    let value = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    assert_eq!(value("LISTEN_FDNAMES"), Some("http"), "{lines:?}");
+    assert!(value("LISTEN_HANDLES").unwrap().parse::<u64>().unwrap() > 0, "{lines:?}");
+    assert_eq!(value("LISTEN_FDS"), None);
+    assert_eq!(value("MAINSTAY_SERVICE"), Some("shown"));
+    // The host keeps it open.
+    std::net::TcpStream::connect(address).unwrap();
+    host.press_ctrl_c();
+    assert_eq!(host.end(), Exit::Code(0), "{}", host.said());
+}
+
+#[test]
+#[ignore = "a program of Windows: cargo xtask suite windows"]
 fn the_demonstration_plays() {
     let fixture = Fixture::new("");
     let mut host = fixture.run(&["--demo"]);

@@ -174,7 +174,11 @@ fn in_this_console_with_newcomers(pids: &[u32], elsewhere: &[u32]) -> Vec<u32> {
 
 fn is_new(pid: u32) -> bool {
     let age = process::open(pid).and_then(|process| {
-        if process::has_ended(&process) { Err(io::ErrorKind::NotFound.into()) } else { process::age(&process) }
+        if process::has_ended(&process) {
+            Err(io::ErrorKind::NotFound.into())
+        } else {
+            process::age(&process)
+        }
     });
     age.is_ok_and(|age| age < NEW)
 }

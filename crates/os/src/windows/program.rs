@@ -131,7 +131,7 @@ pub(super) fn failure_from(step: LaunchStep, path: Option<PathBuf>, error: &io::
 }
 
 /// The system's words without the number std adds to them.
-fn words(error: &io::Error) -> String {
+pub(super) fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).trim_end().to_owned()
 }

@@ -1,6 +1,6 @@
 //! One start, from the request to the running process: the program's file, its command line, environment and streams.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::windows::io::OwnedHandle;
 
 use mainstay_types::{LaunchFailure, LaunchStep};
@@ -8,6 +8,7 @@ use mainstay_types::{LaunchFailure, LaunchStep};
 use super::command_line::{self, CommandLineError};
 use super::environment;
 use super::job::Job;
+use super::listener;
 use super::output::{Output, OutputPipe, no_input};
 use super::program::{
     check_executable, failure_from, failure_in_words, failure_of, is_batch_file, not_created,
@@ -26,10 +27,12 @@ pub(super) fn start(
     job: &Job,
     owners: &OwnersOnly,
 ) -> Result<(Made, Output), LaunchFailure> {
-    if !launch.handed.is_empty() {
-        let message = "mainstay cannot hand sockets to programs on Windows yet".to_owned();
+    if launch.handed.len() != launch.listen_names.len() {
+        let message = "only sockets with a name are handed to programs on Windows".to_owned();
         return Err(failure_in_words(LaunchStep::Listen, None, message));
     }
+    let handed = listener::inheritable(&launch.handed)
+        .map_err(|error| failure_from(LaunchStep::Listen, None, &error))?;
     match std::fs::metadata(&launch.workdir) {
         Ok(found) if found.is_dir() => {}
         // "The directory name is invalid."
@@ -46,7 +49,7 @@ pub(super) fn start(
         None => command_line::of_program(&units(&file), &args),
     };
     let command_line = line.map_err(|error| unfit(&file, &error))?;
-    let environment = environment_of(launch)?;
+    let environment = environment_of(launch, listener::variables(&handed, &launch.listen_names))?;
     let stdio = |error| failure_from(LaunchStep::Stdio, None, &error);
     let (stdout, output) = OutputPipe::pair(owners).map_err(stdio)?;
     let (stderr, error) = OutputPipe::pair(owners).map_err(stdio)?;
@@ -57,7 +60,7 @@ pub(super) fn start(
         environment: Some(&environment),
         workdir: Some(&wide(&launch.workdir)),
         standard: Some(&standard),
-        inherited: &[],
+        inherited: &handed,
         job: Some(job),
     };
     match spawn(plan) {
@@ -71,9 +74,9 @@ fn unfit(file: &std::path::Path, error: &CommandLineError) -> LaunchFailure {
     failure_in_words(LaunchStep::Exec, Some(file.to_owned()), error.to_string())
 }
 
-fn environment_of(launch: &Launch) -> Result<Vec<u16>, LaunchFailure> {
+fn environment_of(launch: &Launch, more: Vec<(OsString, OsString)>) -> Result<Vec<u16>, LaunchFailure> {
     let pair = |name: &OsStr, value: &OsStr| (units(name), units(value));
-    let variables: Vec<_> = launch.env.iter().map(|(name, value)| pair(name, value)).collect();
+    let variables: Vec<_> = launch.env.iter().chain(&more).map(|(name, value)| pair(name, value)).collect();
     let kept: Vec<_> =
         ALWAYS.iter().filter_map(|name| Some(pair(name.as_ref(), &std::env::var_os(name)?))).collect();
     environment::block(&variables, &kept)
