@@ -206,8 +206,12 @@ impl<'a> Running<'a> {
         self.until(&format!("{service} to be {state}"), |_| fixture.replica(service)["state"] == state);
     }
 
-    fn press_ctrl_c(&mut self) {
-        self.processes.signal(SPAWN, StopSignal::Int);
+    /// On the host's console alone, by the same sender that the host uses: its tree holds the consoles of its services, too.
+    #[track_caller]
+    fn press_ctrl_c(&self) {
+        let pid = self.pid.to_string();
+        let sent = Command::new(mainstay_path()).args(["internal-console-event", "ctrl-c", &pid]).status();
+        assert_eq!(sent.unwrap().code(), Some(40), "the host has a console");
     }
 
     /// Ends the host alone, as the task manager does.
@@ -296,11 +300,8 @@ fn a_stack_runs_answers_and_stops_at_ctrl_c() {
     host.press_ctrl_c();
     assert_eq!(host.end(), Exit::Code(0), "{}", host.said());
     until_gone(&[web, worker]);
-    let said = host.said();
-    assert!(
-        said.contains("stopping everything in order") && said.contains("everything has stopped"),
-        "{said}"
-    );
+    host.until("its last words", |host| host.said().contains("everything has stopped"));
+    assert!(host.said().contains("stopping everything in order"), "{}", host.said());
     assert!(fixture.lines("web").contains(&"ignored Ctrl-C".to_owned()), "{:?}", fixture.lines("web"));
     let events = fixture.said(&["events", "--json"]);
     assert!(events.contains("was ended from outside"), "{events}");

@@ -49,7 +49,7 @@ pub(super) fn start(
         None => command_line::of_program(&units(&file), &args),
     };
     let command_line = line.map_err(|error| unfit(&file, &error))?;
-    let environment = environment_of(launch, listener::variables(&handed, &launch.listen_names))?;
+    let environment = environment_of(launch, &listener::variables(&handed, &launch.listen_names))?;
     let stdio = |error| failure_from(LaunchStep::Stdio, None, &error);
     let (stdout, output) = OutputPipe::pair(owners).map_err(stdio)?;
     let (stderr, error) = OutputPipe::pair(owners).map_err(stdio)?;
@@ -74,9 +74,9 @@ fn unfit(file: &std::path::Path, error: &CommandLineError) -> LaunchFailure {
     failure_in_words(LaunchStep::Exec, Some(file.to_owned()), error.to_string())
 }
 
-fn environment_of(launch: &Launch, more: Vec<(OsString, OsString)>) -> Result<Vec<u16>, LaunchFailure> {
+fn environment_of(launch: &Launch, more: &[(OsString, OsString)]) -> Result<Vec<u16>, LaunchFailure> {
     let pair = |name: &OsStr, value: &OsStr| (units(name), units(value));
-    let variables: Vec<_> = launch.env.iter().chain(&more).map(|(name, value)| pair(name, value)).collect();
+    let variables: Vec<_> = launch.env.iter().chain(more).map(|(name, value)| pair(name, value)).collect();
     let kept: Vec<_> =
         ALWAYS.iter().filter_map(|name| Some(pair(name.as_ref(), &std::env::var_os(name)?))).collect();
     environment::block(&variables, &kept)
