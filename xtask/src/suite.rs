@@ -8,7 +8,8 @@ mod windows;
 /// The suites.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Suite {
-    /// Compiles and lints every crate for Windows, and runs the tests of the pure crates under Wine.
+    /// Compiles and lints every crate for Windows; under Wine, runs the tests of the pure crates and of the operating system's
+    /// body, and mainstay.exe with a stack.
     Windows(windows::Options),
     /// Real PostgreSQL, Redis, nginx, Node and Python programs under mainstay.
     Peers(peers::Options),

@@ -88,7 +88,6 @@ impl From<ControlConnectError> for ClientError {
                 Self::NotPermitted(words)
             }
             ControlConnectError::Other { source, .. } => Self::Protocol(format!("{words}: {source}")),
-            ControlConnectError::NotYet => Self::Protocol(words),
         }
     }
 }

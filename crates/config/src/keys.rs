@@ -588,18 +588,17 @@ choice! {
 
 choice! {
     StopSignal {
-        "SIGTERM" => StopSignal::Term, "the usual request to end";
+        "SIGTERM" => StopSignal::Term, "the usual request to end; Windows: Ctrl-C, or without a console closes its windows";
         "SIGINT" => StopSignal::Int, "what Ctrl-C sends";
-        "SIGQUIT" => StopSignal::Quit, "nginx: finish what is in flight, then end";
-        "SIGHUP" => StopSignal::Hup, "hang-up";
+        "SIGQUIT" => StopSignal::Quit, "nginx: finish what is in flight, then end; Windows: Ctrl-Break";
+        "SIGHUP" => StopSignal::Hup, "hang-up; Windows: closes its windows";
         "SIGUSR1" => StopSignal::Usr1, "the program's own meaning";
         "SIGUSR2" => StopSignal::Usr2, "the program's own meaning";
         "SIGKILL" => StopSignal::Kill, "cannot be caught: ends at once";
-    } later {
-        "ctrl-c", "Windows: what Ctrl-C sends";
-        "ctrl-break", "Windows: what Ctrl-Break sends";
-        "close-window", "Windows: closes its windows";
-    }
+        "ctrl-c" => StopSignal::Int, "Windows' name of SIGINT: Ctrl-C on the program's own console";
+        "ctrl-break" => StopSignal::Quit, "Windows' name of SIGQUIT: Ctrl-Break on the program's own console";
+        "close-window" => StopSignal::Hup, "Windows' name of SIGHUP: its windows are asked to close";
+    } later {}
 }
 
 choice! {

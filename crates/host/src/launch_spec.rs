@@ -1,7 +1,7 @@
 //! From a service's declaration to the one complete request the launcher needs: environment, identity, program.
 //!
 //! The environment is small and clean: `PATH`, `LANG`, `LC_*` and `TZ` of the host, `HOME`, `USER`, `LOGNAME` and
-//! `SHELL` of the account the service runs as, then `env_file`, then `env`. With `inherit_env` the host's whole
+//! `SHELL` of the account the service runs as (on Windows what its own libraries need), then `env_file`, then `env`. With `inherit_env` the host's whole
 //! environment lies below all of these. `MAINSTAY_STACK`, `MAINSTAY_SERVICE` and `MAINSTAY_REPLICA` tell the program who it is.
 
 use std::collections::BTreeMap;
@@ -12,9 +12,6 @@ use std::path::{Path, PathBuf};
 use mainstay_config::{EnvFileError, Limits, Service};
 use mainstay_os::{Account, IdentityError, Launch, ResourceLimits};
 use mainstay_types::{CommandLine, LaunchFailure, LaunchStep, StackName};
-
-/// The search path of a service whose host has none itself; the default of Debian's login(1) for root.
-pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Why a service cannot be prepared for launching.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +174,7 @@ impl Surroundings {
         Ok(Launch {
             program: command.program.clone().into(),
             args: command.args.iter().map(OsString::from).collect(),
-            env: env.into_iter().collect(),
+            env,
             workdir: service.workdir.clone(),
             identity,
             limits: limits(service),
@@ -191,35 +188,41 @@ impl Surroundings {
         service: &Service,
         index: u32,
         account: &Account,
-    ) -> Result<BTreeMap<OsString, OsString>, PrepareError> {
-        let mut env = BTreeMap::new();
-        env.insert("PATH".into(), DEFAULT_PATH.into());
+    ) -> Result<Vec<(OsString, OsString)>, PrepareError> {
+        let mut env = Variables::default();
+        env.set("PATH", mainstay_os::default_path());
         for (name, value) in &self.host_env {
             let shown = name.to_string_lossy();
-            if (service.inherit_env && !is_the_hosts_own(&shown)) || is_passed_on(&shown) {
-                env.insert(name.clone(), value.clone());
+            if (service.inherit_env && !is_the_hosts_own(&shown)) || mainstay_os::is_passed_on(&shown) {
+                env.set(name, value);
             }
         }
-        for (name, value) in [
-            ("HOME", account.home.as_os_str()),
-            ("USER", OsStr::new(&account.name)),
-            ("LOGNAME", OsStr::new(&account.name)),
-            ("SHELL", account.shell.as_os_str()),
-            ("MAINSTAY_STACK", OsStr::new(self.stack.as_str())),
-            ("MAINSTAY_SERVICE", OsStr::new(service.name.as_str())),
-            ("MAINSTAY_REPLICA", OsStr::new(&index.to_string())),
-        ] {
-            env.insert(name.into(), value.to_owned());
+        for (name, value) in mainstay_os::account_variables(account) {
+            env.set(name, value);
         }
+        env.set("MAINSTAY_STACK", self.stack.as_str());
+        env.set("MAINSTAY_SERVICE", service.name.as_str());
+        env.set("MAINSTAY_REPLICA", index.to_string());
         for path in &service.env_files {
             for (name, value) in read_env_file(path)? {
-                env.insert(name.into(), value.into());
+                env.set(name, value);
             }
         }
         for (name, value) in &service.env {
-            env.insert(name.into(), value.into());
+            env.set(name, value);
         }
-        Ok(env)
+        Ok(env.0.into_values().collect())
+    }
+}
+
+/// Variables in the order of their names; of two with one name, as the system takes it, the later one counts.
+#[derive(Default)]
+struct Variables(BTreeMap<OsString, (OsString, OsString)>);
+
+impl Variables {
+    fn set(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        self.0.insert(mainstay_os::variable_key(name), (name.to_owned(), value.to_owned()));
     }
 }
 
@@ -240,15 +243,12 @@ fn is_the_hosts_own(name: &str) -> bool {
             | "LISTEN_PID"
             | "LISTEN_PIDFDID"
             | "LISTEN_FDNAMES"
+            | "LISTEN_HANDLES"
             | "MAINPID"
             | "FDSTORE"
             | "INVOCATION_ID"
             | "JOURNAL_STREAM"
     )
-}
-
-fn is_passed_on(name: &str) -> bool {
-    matches!(name, "PATH" | "LANG" | "TZ") || name.starts_with("LC_")
 }
 
 fn read_env_file(path: &Path) -> Result<Vec<(String, String)>, PrepareError> {

@@ -56,7 +56,7 @@ pub fn stack_name(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Option<S
 /// The file with its folder's real path, so that the stack named after the folder is the same from everywhere.
 /// The file itself may be a link: relative paths count from where the link lies.
 fn canonical_folder(file: &Path) -> PathBuf {
-    match (folder_of(file).canonicalize(), file.file_name()) {
+    match (mainstay_os::canonical(folder_of(file)), file.file_name()) {
         (Ok(dir), Some(name)) => dir.join(name),
         (Err(_), _) | (_, None) => file.to_owned(),
     }

@@ -7,7 +7,7 @@ use mainstay_config::{Check, Destination, Forward, Gate, ReloadPolicy, Service, 
 use mainstay_os::{Enforced, LimitStatus};
 use mainstay_types::{CaFile, CommandLine, ListenAddress, ProbeAction, StackName};
 
-use crate::launch_spec::{DEFAULT_PATH, PrepareError, Surroundings, limits};
+use crate::launch_spec::{PrepareError, Surroundings, limits};
 
 /// Something that does not keep a service from running as far as can be told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,10 +32,13 @@ pub fn preflight(stack: &StackName, service: &Service) -> Vec<PrepareError> {
     if let Err(source) = std::fs::read_dir(&service.workdir) {
         errors.push(PrepareError::Workdir { path: service.workdir.clone(), source });
     } else {
+        let is_path =
+            |name: &OsStr| mainstay_os::variable_key(name) == mainstay_os::variable_key("PATH".as_ref());
+        let default_path = mainstay_os::default_path();
         let path = launch
             .as_ref()
-            .and_then(|launch| launch.env.iter().find(|(name, _)| name == "PATH"))
-            .map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
+            .and_then(|launch| launch.env.iter().find(|(name, _)| is_path(name)))
+            .map_or(default_path.as_os_str(), |(_, value)| value.as_os_str());
         let identity = launch.as_ref().and_then(|launch| launch.identity.as_ref());
         let program = OsStr::new(&service.command.program);
         if let Err(failure) = mainstay_os::check_executable(program, Some(path), &service.workdir, identity) {
@@ -158,6 +161,6 @@ pub fn warnings(service: &Service) -> Vec<Warning> {
 pub(crate) fn not_in_force(limits: &[LimitStatus]) -> impl Iterator<Item = (&'static str, &str)> {
     limits.iter().filter_map(|limit| match &limit.enforced {
         Enforced::No { why } => Some((limit.name, why.as_str())),
-        Enforced::Cgroup | Enforced::Rlimit { .. } => None,
+        Enforced::Cgroup | Enforced::Job | Enforced::Rlimit { .. } => None,
     })
 }

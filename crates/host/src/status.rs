@@ -84,6 +84,7 @@ fn limit_status(limit: &mainstay_os::LimitStatus) -> LimitStatus {
     };
     let (enforced_by, note) = match &limit.enforced {
         Enforced::Cgroup => (Some("cgroup"), None),
+        Enforced::Job => (Some("job"), None),
         Enforced::Rlimit { per: RlimitScope::Process } => {
             let note = (limit.name != "open_files").then(|| "for each process by itself".to_owned());
             (Some("rlimit"), note)

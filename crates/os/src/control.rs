@@ -1,7 +1,7 @@
 //! Control sockets: how commands reach a running host, and nobody but root and the host's own user.
 //!
 //! Linux: a Unix stream socket of mode 0600; each side checks the other's credentials as the kernel gives them
-//! (SO_PEERCRED, unix(7)). Windows: a named pipe, not there yet; the same functions say so.
+//! (SO_PEERCRED, unix(7)). Windows: a named pipe with a list of who may open it; a client checks whose it is.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,16 +9,15 @@ use std::path::PathBuf;
 #[cfg(target_os = "linux")]
 #[path = "linux/control.rs"]
 mod body;
-#[cfg(not(target_os = "linux"))]
-#[path = "windows/control.rs"]
-mod body;
+#[cfg(windows)]
+use crate::platform::control as body;
 
 pub use body::{ControlListener, ControlStream, connect};
 
 /// Who is at the other end of a control socket, as the kernel says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer {
-    /// Its effective user when it connected.
+    /// Its effective user when it connected; 0 on Windows, which lets in only who may ask.
     pub uid: u32,
     /// Its process when it connected; `None` when it lies outside this process's namespace. Only for people.
     pub pid: Option<u32>,
@@ -80,9 +79,6 @@ pub enum ControlBindError {
         /// The system's answer.
         source: io::Error,
     },
-    /// This system has no control sockets yet.
-    #[error("control sockets are not supported on this system yet")]
-    NotYet,
 }
 
 fn of_pid(pid: Option<u32>) -> String {
@@ -123,7 +119,4 @@ pub enum ControlConnectError {
         /// The system's answer.
         source: io::Error,
     },
-    /// This system has no control sockets yet.
-    #[error("control sockets are not supported on this system yet")]
-    NotYet,
 }

@@ -38,6 +38,45 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
+/// The path without links and dots. On Windows without the sign `\\?\` that std puts before it, where a path is the same without:
+/// programs do not take it for their working folder, and people do not know it.
+///
+/// # Errors
+/// The system's answer when there is no such file.
+pub fn canonical(path: &Path) -> io::Result<PathBuf> {
+    let path = path.canonicalize()?;
+    if cfg!(windows)
+        && let Some(text) = path.to_str()
+        && let Some(plain) = without_sign(text)
+    {
+        return Ok(plain.into());
+    }
+    Ok(path)
+}
+
+/// Longest path that is the same without the sign (`MAX_PATH` with its NUL).
+const MAX_PLAIN_PATH: usize = 259;
+
+/// `C:\x` of `\\?\C:\x`; `None` for shares and for paths that mean something else without it.
+fn without_sign(path: &str) -> Option<&str> {
+    let plain = path.strip_prefix(r"\\?\")?;
+    let is_of_drive = matches!(plain.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic());
+    // Names that end so, or are those of devices, are others without the sign.
+    let is_usual = plain.split('\\').all(|name| !name.ends_with([' ', '.']) && !is_device(name));
+    (is_of_drive && is_usual && plain.len() <= MAX_PLAIN_PATH).then_some(plain)
+}
+
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end();
+    let is_numbered = |start: &str| {
+        stem.get(..3).is_some_and(|head| head.eq_ignore_ascii_case(start))
+            && stem.get(3..).is_some_and(|digit| digit.chars().count() == 1)
+    };
+    ["con", "prn", "aux", "nul"].iter().any(|device| stem.eq_ignore_ascii_case(device))
+        || is_numbered("com")
+        || is_numbered("lpt")
+}
+
 /// Makes a file a program that everybody may run; nothing to do where a file's name says that it is one.
 ///
 /// # Errors
@@ -224,6 +263,27 @@ mod tests {
         assert_eq!(runtime_base(true, xdg), path("/run/mainstay"));
         assert_eq!(runtime_base(false, xdg), path("/r/mainstay"));
         assert_eq!(runtime_base(false, bare), path("/h/.local/state/mainstay"));
+    }
+
+    #[test]
+    fn paths_without_the_sign() {
+        for (path, plain) in [
+            (r"\\?\C:\a\b", Some(r"C:\a\b")),
+            (r"\\?\C:\", Some(r"C:\")),
+            (r"\\?\UNC\server\share", None),
+            (r"\\?\C:\a.\b", None),
+            (r"\\?\C:\a\nul.txt", None),
+            (r"\\?\C:\a\COM1", None),
+            (r"\\?\C:\a\common", Some(r"C:\a\common")),
+            (r"C:\a", None),
+        ] {
+            assert_eq!(without_sign(path), plain, "{path}");
+        }
+        let long = format!(r"\\?\C:\{}", "x".repeat(300));
+        assert_eq!(without_sign(&long), None);
+        let own = std::env::current_exe().unwrap();
+        assert!(canonical(&own).unwrap().is_absolute());
+        assert!(canonical(Path::new("no/such/file")).is_err());
     }
 
     #[test]

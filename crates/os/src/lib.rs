@@ -6,6 +6,7 @@
 
 mod control;
 mod descriptor;
+mod environment;
 mod event_log;
 mod facts;
 mod limits;
@@ -23,11 +24,19 @@ pub use control::{
     connect as connect_control,
 };
 pub use descriptor::Descriptor;
+pub use environment::{account_variables, default_path, is_passed_on, variable_key};
 pub use event_log::{Gravity, MAX_ENTRY_UNITS};
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(windows)]
 mod windows;
+// What these decide is tested everywhere.
+#[cfg(any(windows, test))]
+#[path = "windows/command_line.rs"]
+mod windows_command_line;
+#[cfg(any(windows, test))]
+#[path = "windows/environment.rs"]
+mod windows_environment;
 
 #[cfg(target_os = "linux")]
 use linux as platform;
@@ -35,8 +44,8 @@ use linux as platform;
 use windows as platform;
 
 pub use facts::{
-    Account, FileLock, IdentityError, LockError, Usage, create_private_dir, lock_file, make_executable,
-    runtime_base, state_base,
+    Account, FileLock, IdentityError, LockError, Usage, canonical, create_private_dir, lock_file,
+    make_executable, runtime_base, state_base,
 };
 pub use limits::{Enforced, LimitStatus, RlimitScope};
 pub use listener::{Holder, ListenError, ListenFailure, Listener, open_listener};

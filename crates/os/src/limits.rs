@@ -20,6 +20,8 @@ pub struct LimitStatus {
 pub enum Enforced {
     /// A control group: it is the limit of all processes of the replica together.
     Cgroup,
+    /// A job object (Windows): it is the limit of all processes of the replica together.
+    Job,
     /// A limit that each process carries (getrlimit(2)).
     Rlimit {
         /// What is counted against it.
@@ -51,10 +53,12 @@ impl fmt::Display for RlimitScope {
 }
 
 impl fmt::Display for Enforced {
-    /// Completes "in force: ...", except for `No`: `by control group`, `by rlimit, per process`, `not in force: ...`.
+    /// Completes "in force: ...", except for `No`: `by control group`, `by job object`, `by rlimit, per process`, `not in
+    /// force: ...`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cgroup => f.write_str("by control group"),
+            Self::Job => f.write_str("by job object"),
             Self::Rlimit { per } => write!(f, "by rlimit, per {per}"),
             Self::No { why } => write!(f, "not in force: {why}"),
         }

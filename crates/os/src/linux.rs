@@ -6,6 +6,7 @@ mod child_signal;
 mod confinement;
 mod controllers;
 mod cpu_quota;
+mod environment;
 mod event_log;
 mod explain;
 mod handing;
@@ -30,6 +31,7 @@ mod usage;
 mod wire;
 
 pub use confinement::limits_in_force_here;
+pub(crate) use environment::{account_variables, default_path, is_passed_on, variable_key};
 pub use event_log::SystemLog;
 pub use explain::check_executable;
 pub use identity::{account, is_root, resolve_identity, uid, user_home};

@@ -151,14 +151,17 @@ impl ListenFailure {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Taken { holder: Some(_), .. } => return None,
+            Self::Taken { holder: None, .. } if cfg!(windows) => {
+                "`netstat -abno` as an administrator shows by whom".to_owned()
+            }
             Self::Taken { holder: None, .. } => "`ss -tulpnx` as root shows by whom".to_owned(),
             Self::PrivilegedPort { first, .. } => format!(
                 "run mainstay as root, or give it CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=), or use a port \
                  from {first} on, or lower net.ipv4.ip_unprivileged_port_start"
             ),
             Self::NoSuchAddress { .. } => {
-                "`ip address` shows the addresses there are; 0.0.0.0 and [::] stand for all of them"
-                    .to_owned()
+                let shows = if cfg!(windows) { "ipconfig" } else { "ip address" };
+                format!("`{shows}` shows the addresses there are; 0.0.0.0 and [::] stand for all of them")
             }
             Self::NotSupported { .. } => "use an IPv4 address, such as 0.0.0.0".to_owned(),
             Self::NotASocket { .. } => "remove it or choose another path".to_owned(),

@@ -55,9 +55,6 @@ pub enum ProcessesStartError {
         #[source]
         source: std::io::Error,
     },
-    /// This system's body is not written yet.
-    #[error("services cannot be run on Windows yet: use Linux")]
-    NotYet,
 }
 
 /// A process that an earlier, dead host of the same stack left behind, and that was ended.

@@ -25,7 +25,8 @@ pub struct Launch {
     /// Descriptors it gets besides standard input, output and error; at most [`MAX_HANDED`].
     pub handed: Vec<Handed>,
     /// Names for `LISTEN_FDNAMES` of the handed descriptors from 3 on, one each; when not empty, `LISTEN_FDS`, `LISTEN_PID`
-    /// and `LISTEN_FDNAMES` replace what the environment has of those names (sd_listen_fds(3)).
+    /// and `LISTEN_FDNAMES` replace what the environment has of those names (sd_listen_fds(3)). On Windows `LISTEN_HANDLES`
+    /// tells the numbers that the sockets have there.
     pub listen_names: Vec<String>,
 }
 

@@ -1,42 +1,64 @@
-//! Windows: a body that compiles and says "not yet"; facts that need no process trees are real.
+//! Windows: the body of this crate's promises. A tree is a job object, and each has a console of its own without a window.
+//! Needs Windows 10; what Wine lacks is told in docs/windows.md.
 
+mod console;
+pub(crate) mod control;
 mod event_log;
+mod job;
+mod limits;
+mod listener;
+mod output;
+mod port;
 mod priority;
+mod process;
+mod processes;
+mod program;
+mod security;
+mod spawn;
+mod start;
+mod system;
+mod usage;
+mod variables;
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io;
+use std::os::windows::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::task::{Context, Poll};
 
-pub(crate) use std::os::windows::io::OwnedHandle as OwnedDescriptor;
+/// Only sockets are handed over here.
+pub(crate) use std::os::windows::io::OwnedSocket as OwnedDescriptor;
 
 pub use event_log::SystemLog;
+pub use limits::limits_in_force_here;
+pub(crate) use listener::{SocketFile, open_socket};
+pub use output::{Output, OutputPipe};
 pub use priority::lower_thread_priority;
+pub use processes::Processes;
+pub use program::check_executable;
+pub use usage::{pid_exists, tree_usage};
+pub(crate) use variables::{account_variables, default_path, is_passed_on, variable_key};
+use windows_sys::Win32::System::SystemInformation::GetSystemDirectoryW;
 
-use mainstay_types::{LaunchFailure, LaunchStep, ReplicaId, SpawnId, StopSignal};
-use tokio::io::AsyncRead;
+use crate::{Identity, IdentityError, Leftover, ProcessesOptions};
+use crate::{windows_command_line as command_line, windows_environment as environment};
 
-use crate::{
-    Enforced, Identity, IdentityError, Launch, Leftover, LimitStatus, ProcessEvent, ProcessTrees,
-    ProcessesOptions, ProcessesStartError, ResourceLimits, Usage,
-};
+/// The exit code of what mainstay ends: what the system itself gives processes that it ends from outside
+/// (`DBG_TERMINATE_PROCESS`), so that it is told apart from every code of a program's own.
+const KILLED: u32 = 0x4001_0004;
 
-/// There is no launcher on Windows: a child is made inside its job by the host itself.
-pub const fn run_launcher_if_asked() {}
+/// Turns this process into the sender of Ctrl events and never returns, when it was executed as one. Else does nothing. To be
+/// called first in `main`.
+pub fn run_launcher_if_asked() {
+    console::send_if_asked();
+}
 
 /// Nothing to tell the allocator here.
 pub const fn keep_memory_small() {}
 
 /// The process heap gives pages back by itself (HeapFree).
 pub const fn give_back_memory() {}
-
-/// No limit is in force, because no service is run.
-#[must_use]
-pub fn limits_in_force_here(limits: &ResourceLimits, _switches_user: bool) -> Vec<LimitStatus> {
-    let why = "services cannot be run on Windows yet";
-    crate::limits::statuses(limits, |_| Enforced::No { why: why.to_owned() })
-}
 
 /// The account of this process.
 #[must_use]
@@ -49,128 +71,20 @@ pub fn account(_identity: Option<&Identity>) -> crate::Account {
     }
 }
 
-/// Process trees, later job objects. Cannot be made yet.
-#[derive(Debug)]
-pub struct Processes(Infallible);
-
-impl Processes {
-    /// Always [`ProcessesStartError::NotYet`].
-    ///
-    /// # Errors
-    /// Always.
-    pub fn start(_options: ProcessesOptions) -> Result<Self, ProcessesStartError> {
-        Err(ProcessesStartError::NotYet)
-    }
-
-    /// Windows has no control groups.
-    #[must_use]
-    pub const fn uses_cgroups(&self) -> bool {
-        match self.0 {}
-    }
-
-    /// The main process of a start.
-    #[must_use]
-    pub const fn main_pid(&self, _spawn: SpawnId) -> Option<u32> {
-        match self.0 {}
-    }
-
-    /// Whether a process is of the tree of a start.
-    #[must_use]
-    pub const fn owns(&self, _spawn: SpawnId, _pid: u32) -> Option<bool> {
-        match self.0 {}
-    }
-
-    /// Makes another process of the tree its main one.
-    ///
-    /// # Errors
-    /// Never: there is no tree.
-    pub const fn set_main(&mut self, _spawn: SpawnId, _pid: u32) -> Result<(), crate::SetMainError> {
-        match self.0 {}
-    }
-
-    /// Every live process of a tree.
-    #[must_use]
-    pub const fn pids(&self, _spawn: SpawnId) -> Vec<u32> {
-        match self.0 {}
-    }
-
-    /// There is no launcher.
-    #[must_use]
-    pub const fn launcher_pid(&self) -> Option<u32> {
-        match self.0 {}
-    }
-
-    /// What went wrong without being an answer to anything.
-    pub const fn take_notices(&mut self) -> Vec<String> {
-        match self.0 {}
-    }
-
-    /// Whether there is something to take.
-    #[must_use]
-    pub const fn has_notices(&self) -> bool {
-        match self.0 {}
-    }
-
-    /// Which of these limits are in force.
-    #[must_use]
-    pub const fn limits_in_force(&self, _limits: &ResourceLimits, _switches_user: bool) -> Vec<LimitStatus> {
-        match self.0 {}
-    }
-
-    /// Ends what the host itself needed.
-    #[expect(clippy::unused_async, reason = "the same signature on every system")]
-    pub async fn shutdown(&mut self) {
-        match self.0 {}
-    }
+/// The folder of the system's own programs.
+fn system_dir() -> PathBuf {
+    let mut path = vec![0_u16; 260];
+    // SAFETY: the buffer has as many units as is said; when they do not suffice, nothing is written.
+    // https://learn.microsoft.com/en-us/windows/win32/api/sysinfoapi/nf-sysinfoapi-getsystemdirectoryw
+    let length = unsafe { GetSystemDirectoryW(path.as_mut_ptr(), path.len() as u32) } as usize;
+    path.get(..length)
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| r"C:\Windows\System32".into(), |path| OsString::from_wide(path).into())
 }
 
-impl ProcessTrees for Processes {
-    type Output = Output;
-
-    fn launch(&mut self, _replica: &ReplicaId, _spawn: SpawnId, _launch: Launch) {
-        match self.0 {}
-    }
-
-    fn signal(&mut self, _spawn: SpawnId, _signal: StopSignal) {
-        match self.0 {}
-    }
-
-    fn signal_main(&mut self, _spawn: SpawnId, _signal: StopSignal) {
-        match self.0 {}
-    }
-
-    fn kill(&mut self, _spawn: SpawnId) {
-        match self.0 {}
-    }
-
-    fn poll_event(&mut self, _cx: &mut Context<'_>) -> Poll<ProcessEvent<Output>> {
-        match self.0 {}
-    }
-}
-
-/// Standard output and error of one start.
-#[derive(Debug)]
-pub struct Output {
-    /// Standard output.
-    pub stdout: OutputPipe,
-    /// Standard error.
-    pub stderr: OutputPipe,
-}
-
-/// One reading end. Cannot be made yet.
-#[derive(Debug)]
-pub struct OutputPipe(Infallible);
-
-impl OutputPipe {
-    /// Becomes a reader of the runtime this is called in.
-    ///
-    /// # Errors
-    /// Never: there is none to be read.
-    pub fn into_reader(self) -> io::Result<impl AsyncRead + Send + Unpin + 'static> {
-        match self.0 {}
-        #[expect(unreachable_code, reason = "names the type that comes later")]
-        Ok(tokio::io::empty())
-    }
+/// What runs batch files.
+fn command_interpreter() -> PathBuf {
+    system_dir().join("cmd.exe")
 }
 
 /// A way into systemd's journal, which this system does not have.
@@ -311,20 +225,7 @@ pub const fn monotonic_micros() -> u64 {
     0
 }
 
-/// No socket files are made yet.
-#[derive(Debug)]
-pub(crate) struct SocketFile(Infallible);
-
-/// Nothing can be handed over yet.
-pub(crate) fn open_socket(
-    _address: &mainstay_types::ListenAddress,
-) -> Result<(OwnedDescriptor, Option<SocketFile>), crate::ListenFailure> {
-    let message =
-        "mainstay cannot hand sockets to programs on Windows yet: let the program open its own".to_owned();
-    Err(crate::ListenFailure::System { errno: 0, message })
-}
-
-/// Nothing was left: nothing can be started yet.
+/// Nothing is left of a dead host: its jobs ended with it, and their processes with them.
 ///
 /// # Errors
 /// Never.
@@ -369,41 +270,4 @@ pub fn user_home() -> Option<PathBuf> {
 /// Never.
 pub const fn raise_open_files_limit() -> io::Result<(u64, u64)> {
     Ok((u64::MAX, u64::MAX))
-}
-
-/// Nothing runs yet, so nothing is known.
-#[must_use]
-pub fn tree_usage(roots: &[u32]) -> Vec<Option<Usage>> {
-    vec![None; roots.len()]
-}
-
-/// Not known yet.
-#[must_use]
-pub const fn pid_exists(_pid: u32) -> bool {
-    false
-}
-
-/// Whether a file of that name is there; PATHEXT and formats come with Windows services.
-///
-/// # Errors
-/// When no such file is found.
-pub fn check_executable(
-    program: &OsStr,
-    path: Option<&OsStr>,
-    workdir: &Path,
-    _identity: Option<&Identity>,
-) -> Result<PathBuf, LaunchFailure> {
-    let folders = path.map(|path| std::env::split_paths(path).collect::<Vec<_>>()).unwrap_or_default();
-    let names = [PathBuf::from(program), PathBuf::from(program).with_extension("exe")];
-    let found = std::iter::once(workdir.to_owned())
-        .chain(folders)
-        .flat_map(|folder| names.iter().map(move |name| folder.join(name)).collect::<Vec<_>>())
-        .find(|file| file.is_file());
-    found.ok_or_else(|| LaunchFailure {
-        step: LaunchStep::Exec,
-        path: Some(program.into()),
-        errno: 2,
-        message: "The system cannot find the file specified.".to_owned(),
-        hint: None,
-    })
 }

@@ -1,7 +1,5 @@
-//! What every body of process trees promises: one set of stories, told by Linux with control groups, by Linux without,
-//! and by the body in memory.
-
-#![cfg(target_os = "linux")]
+//! What every body of process trees promises: one set of stories, told by Linux with control groups, by Linux without, by
+//! Windows, and by the body in memory.
 
 mod common;
 
@@ -35,6 +33,16 @@ trait Body {
     /// Waits until a running program is ready to be signalled.
     fn settle(&mut self, spawn: SpawnId, program: Program);
     fn next(&mut self) -> News;
+
+    /// How a program that does not listen ends by this signal; `None` where there is no such signal.
+    fn ended_by(&self, signal: StopSignal) -> Option<Exit> {
+        Some(signalled(signal.number()))
+    }
+
+    /// Whether one process of a tree can be told this alone.
+    fn tells_one_alone(&self, _signal: StopSignal) -> bool {
+        true
+    }
 }
 
 struct Real(Host);
@@ -43,6 +51,7 @@ impl Body for Real {
     fn launch(&mut self, spawn: SpawnId, program: Program) {
         let what = match program {
             Program::Exits(code) => misbehave(&["exit", &code.to_string()]),
+            Program::Sleeps if cfg!(windows) => misbehave(&["sleep"]),
             Program::Sleeps => launch("sleep", &["600"]),
             Program::SleepsInTwo => misbehave(&["grandchildren", "1"]),
             Program::IgnoresTerm => misbehave(&["ignore-term"]),
@@ -74,6 +83,23 @@ impl Body for Real {
 
     fn next(&mut self) -> News {
         self.0.next()
+    }
+
+    #[cfg(windows)]
+    fn ended_by(&self, signal: StopSignal) -> Option<Exit> {
+        match signal {
+            // STATUS_CONTROL_C_EXIT of a program without a handler; Wine gives 0.
+            StopSignal::Term | StopSignal::Int if common::is_wine() => Some(Exit::Code(0)),
+            StopSignal::Term | StopSignal::Int => Some(Exit::Code(0xC000_013A_u32.cast_signed())),
+            StopSignal::Kill => Some(Exit::Code(0x4001_0004)),
+            // To be heard by who has windows, or has set a handler.
+            StopSignal::Hup | StopSignal::Quit | StopSignal::Usr1 | StopSignal::Usr2 => None,
+        }
+    }
+
+    #[cfg(windows)]
+    fn tells_one_alone(&self, signal: StopSignal) -> bool {
+        signal == StopSignal::Kill
     }
 }
 
@@ -175,14 +201,14 @@ fn stories(body: &mut dyn Body) {
         other @ (News::Launched(..) | News::Exited(..) | News::Ended(_)) => panic!("{other:?}"),
     }
 
-    for (signal, number) in
-        [(StopSignal::Term, 15), (StopSignal::Int, 2), (StopSignal::Hup, 1), (StopSignal::Kill, 9)]
-    {
+    let killed = body.ended_by(StopSignal::Kill).unwrap();
+    for signal in [StopSignal::Term, StopSignal::Int, StopSignal::Hup, StopSignal::Kill] {
+        let Some(exit) = body.ended_by(signal) else { continue };
         let spawn = fresh();
         body.launch(spawn, Program::Sleeps);
         expect_launched(body, spawn);
         body.signal(spawn, signal);
-        assert_eq!(body.next(), News::Exited(spawn, signalled(number), 0));
+        assert_eq!(body.next(), News::Exited(spawn, exit, 0));
         // The tree is gone: nothing happens.
         body.signal(spawn, signal);
         body.kill(spawn);
@@ -194,7 +220,7 @@ fn stories(body: &mut dyn Body) {
     body.settle(spawn, Program::IgnoresTerm);
     body.signal(spawn, StopSignal::Term);
     body.kill(spawn);
-    expect_killed(body, spawn, signalled(9));
+    expect_killed(body, spawn, killed);
 
     let spawn = fresh();
     body.launch(spawn, Program::LeavesOneBehind);
@@ -210,14 +236,15 @@ fn stories(body: &mut dyn Body) {
     body.signal(spawn, StopSignal::Term);
     assert_eq!(body.next(), News::Ended(spawn));
 
-    for (signal, number) in [(StopSignal::Term, 15), (StopSignal::Kill, 9)] {
+    for signal in [StopSignal::Term, StopSignal::Kill] {
+        let Some(exit) = body.ended_by(signal).filter(|_| body.tells_one_alone(signal)) else { continue };
         let spawn = fresh();
         body.launch(spawn, Program::SleepsInTwo);
         expect_launched(body, spawn);
         body.settle(spawn, Program::SleepsInTwo);
         body.signal_main(spawn, signal);
         // The other one has not heard of it.
-        assert_eq!(body.next(), News::Exited(spawn, signalled(number), 1));
+        assert_eq!(body.next(), News::Exited(spawn, exit, 1));
         // And there is no main process any more.
         body.signal_main(spawn, signal);
         body.kill(spawn);
@@ -228,14 +255,14 @@ fn stories(body: &mut dyn Body) {
     body.launch(spawn, Program::Sleeps);
     body.signal_main(spawn, StopSignal::Kill);
     expect_launched(body, spawn);
-    assert_eq!(body.next(), News::Exited(spawn, signalled(9), 0));
+    assert_eq!(body.next(), News::Exited(spawn, killed, 0));
 
     // What is asked for before there is a process is done as soon as there is one.
     let spawn = fresh();
     body.launch(spawn, Program::Sleeps);
     body.kill(spawn);
     expect_launched(body, spawn);
-    assert_eq!(body.next(), News::Exited(spawn, signalled(9), 0));
+    assert_eq!(body.next(), News::Exited(spawn, killed, 0));
     let spawn = fresh();
     body.launch(spawn, Program::Missing);
     body.kill(spawn);
@@ -245,12 +272,13 @@ fn stories(body: &mut dyn Body) {
         // A kill may reach it before it has tried.
         News::Launched(of, _) => {
             assert_eq!(*of, spawn);
-            assert_eq!(body.next(), News::Exited(spawn, signalled(9), 0));
+            assert_eq!(body.next(), News::Exited(spawn, killed, 0));
         }
         News::Exited(..) | News::Ended(_) => panic!("{news:?}"),
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn linux_with_control_groups() {
     let mut body = Real(Host::start(UseCgroups::IfPossible));
@@ -258,9 +286,18 @@ fn linux_with_control_groups() {
     body.0.shutdown();
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn linux_without_control_groups() {
     let mut body = Real(Host::start(UseCgroups::Never));
+    stories(&mut body);
+    body.0.shutdown();
+}
+
+#[cfg(windows)]
+#[test]
+fn windows() {
+    let mut body = Real(Host::start(UseCgroups::IfPossible));
     stories(&mut body);
     body.0.shutdown();
 }

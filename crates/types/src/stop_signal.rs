@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A request to stop, by the names of the file. Windows' ways come with Windows services.
+/// A request to stop, by the names of the file. Windows has ways of its own for four of them: Ctrl-C for TERM and INT,
+/// Ctrl-Break for QUIT, closing windows for HUP.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StopSignal {
     /// The usual request to end.

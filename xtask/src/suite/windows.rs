@@ -16,8 +16,36 @@ const TARGET: &str = "x86_64-pc-windows-gnu";
 /// Where Debian's packages put the compiler; rustup's of the same name come first on most PATHs.
 const DEBIAN_BIN_DIR: &str = "/usr/bin";
 
-/// The crates whose tests need nothing of the system.
-const PURE_CRATES: [&str; 3] = ["mainstay-types", "mainstay-config", "mainstay-lifecycle"];
+/// What is tested under Wine, in this order; each is the arguments of one `cargo`.
+const UNDER_WINE: [(&str, &[&str]); 4] = [
+    (
+        "windows: the pure crates' tests under Wine",
+        &[
+            "test",
+            "-p",
+            "mainstay-types",
+            "-p",
+            "mainstay-config",
+            "-p",
+            "mainstay-lifecycle",
+            "--lib",
+            "--bins",
+            "--tests",
+        ],
+    ),
+    (
+        "windows: mainstay.exe and the child that misbehaves",
+        &["build", "-p", "mainstay", "-p", "mainstay-testkit", "--bins"],
+    ),
+    (
+        "windows: the contract of process trees, consoles, jobs and pipes under Wine",
+        &["test", "-p", "mainstay-os", "-p", "mainstay-api", "--lib", "--tests"],
+    ),
+    (
+        "windows: mainstay.exe runs a stack under Wine",
+        &["test", "-p", "mainstay", "--test", "windows", "--", "--include-ignored"],
+    ),
+];
 
 /// What must be there, and the Debian package that brings it.
 const PROGRAMS: [(&str, &str); 5] = [
@@ -65,24 +93,27 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         eprintln!("windows: no test was run, as asked");
         return stages.finish();
     }
-    stages.run("windows: the pure crates' tests under Wine", || {
-        let prefix_dir = places::cache_dir().join("wine8-prefix");
-        let wine = places::root_dir().join(".ci/wine");
-        let mut set_up = command(&wine);
-        set_up.arg("set-up").arg(&prefix_dir);
-        run_command(set_up)?;
-        let mut test = debian_cargo(sysroot_dir.as_deref())?;
-        test.args(["test", "--target", TARGET, "--lib", "--bins", "--tests"]);
-        test.args(PURE_CRATES.iter().flat_map(|name| ["-p", name]));
-        test.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", format!("{} run", wine.display()));
-        test.env("WINEPREFIX", &prefix_dir);
-        let outcome = run_command(test);
-        let mut end = command(&wine);
-        end.arg("end").env("WINEPREFIX", &prefix_dir);
-        // The tests' outcome counts more than how the session ends.
-        outcome.and(run_command(end))
-    });
-    stages.finish()
+    let prefix_dir = places::cache_dir().join("wine8-prefix");
+    let wine = places::root_dir().join(".ci/wine");
+    let mut set_up = command(&wine);
+    set_up.arg("set-up").arg(&prefix_dir);
+    run_command(set_up)?;
+    for (name, words) in UNDER_WINE {
+        stages.run(name, || {
+            let mut cargo = debian_cargo(sysroot_dir.as_deref())?;
+            // What is for the test programs comes after `--`.
+            let place = words.iter().position(|word| *word == "--").unwrap_or(words.len());
+            cargo.args(&words[..place]).args(["--target", TARGET]).args(&words[place..]);
+            cargo.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", format!("{} run", wine.display()));
+            cargo.env("WINEPREFIX", &prefix_dir);
+            run_command(cargo)
+        });
+    }
+    let mut end = command(&wine);
+    end.arg("end").env("WINEPREFIX", &prefix_dir);
+    // The tests' outcome counts more than how the session ends.
+    let ended = run_command(end);
+    stages.finish().and(ended)
 }
 
 /// Builds the standard library where it is missing; returns the folder to name as the system root, if not the compiler's own.

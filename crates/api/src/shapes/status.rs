@@ -96,7 +96,7 @@ pub struct LimitStatus {
     pub name: String,
     /// Its value as written.
     pub value: String,
-    /// What enforces it: `cgroup`, `rlimit`; null when it is not in force.
+    /// What enforces it: `cgroup`, `rlimit`, on Windows `job`; null when it is not in force.
     #[schema(required)]
     pub enforced_by: Option<String>,
     /// What to know about it: for what it counts, or why it is not in force.

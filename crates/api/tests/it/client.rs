@@ -18,7 +18,7 @@ const NOW: CommandOptions = CommandOptions { wait: false, timeout: None };
 
 #[tokio::test]
 async fn every_answer_reads_back() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let client = host.client();
     assert_eq!(client.status().await.unwrap(), status());
     assert_eq!(client.events(&EventsQuery::default()).await.unwrap(), [event(1), event(2)]);
@@ -43,7 +43,7 @@ async fn every_answer_reads_back() {
 
 #[tokio::test]
 async fn problems_come_through() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let client = host.client();
     for (service, verb, words, code) in [
         (
@@ -70,7 +70,7 @@ async fn problems_come_through() {
 
 #[tokio::test]
 async fn a_reload_is_asked_for_and_its_plan_reads() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let client = host.client();
     let dry = ReloadOptions { dry_run: true, command: CommandOptions::default() };
     assert_eq!(client.reload(&dry).await.unwrap(), reload_reply(true));
@@ -86,7 +86,7 @@ async fn a_reload_is_asked_for_and_its_plan_reads() {
 
 #[tokio::test]
 async fn the_level_of_the_hosts_own_log_is_shown_and_set() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let client = host.client();
     let shown = client.log_level().await.unwrap();
     assert_eq!((shown.level.as_str(), shown.before), ("info", None));
@@ -97,7 +97,7 @@ async fn the_level_of_the_hosts_own_log_is_shown_and_set() {
 
 #[tokio::test]
 async fn log_files_are_closed_on_request() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let services = ["web".to_owned(), "a/b".to_owned()];
     let reply = host.client().rotate_logs(&services).await.unwrap();
     assert_eq!(reply.replicas, rotated());
@@ -106,7 +106,7 @@ async fn log_files_are_closed_on_request() {
 
 #[tokio::test]
 async fn following_tells_what_happens() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let client = host.client();
     let query = EventsQuery { after_id: Some(7), ..EventsQuery::default() };
     let mut events = client.follow_events(&query).await.unwrap();
@@ -130,7 +130,7 @@ async fn following_tells_what_happens() {
 
 #[tokio::test]
 async fn a_follower_goes_on_after_a_dropped_wait() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let mut events = host.client().follow_events(&EventsQuery::default()).await.unwrap();
     for id in 1..5 {
         assert!(timeout(Duration::from_millis(10), events.next()).await.is_err(), "nothing has happened yet");
@@ -141,7 +141,7 @@ async fn a_follower_goes_on_after_a_dropped_wait() {
 
 #[tokio::test]
 async fn the_end_of_the_host_ends_the_stream() {
-    let Some(mut host) = Host::start() else { return };
+    let mut host = Host::start();
     let mut events = host.client().follow_events(&EventsQuery::default()).await.unwrap();
     host.plane.happens(event(1));
     host.stop();
@@ -154,7 +154,7 @@ async fn the_end_of_the_host_ends_the_stream() {
 
 #[tokio::test]
 async fn a_killed_host_is_an_error_of_the_stream() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let mut events = host.client().follow_events(&EventsQuery::default()).await.unwrap();
     host.served.abort();
     let error = timeout(AMPLE, events.next()).await.unwrap().unwrap().unwrap_err();
@@ -164,9 +164,6 @@ async fn a_killed_host_is_an_error_of_the_stream() {
 
 #[tokio::test]
 async fn no_host_is_told() {
-    if Host::start().is_none() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     let client = Client::new(dir.path().join("shop.sock"));
     for error in
@@ -174,17 +171,16 @@ async fn no_host_is_told() {
     {
         assert!(matches!(error, ClientError::NotRunning { .. }), "{error:?}");
         assert_eq!(error.exit_code(), ExitCode::NotFound);
-        assert!(error.to_string().contains("shop.sock"), "{error}");
+        assert!(error.to_string().contains("shop"), "{error}");
     }
 }
 
 /// A listener that does this with its first connection, and a client of it.
-fn strange_host<F, Fut>(answer: F) -> Option<(Client, tempfile::TempDir)>
+fn strange_host<F, Fut>(answer: F) -> (Client, tempfile::TempDir)
 where
     F: FnOnce(ControlStream) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
-    Host::start()?;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("shop.sock");
     let listener = ControlListener::bind(&path).unwrap();
@@ -196,7 +192,7 @@ where
         }
         answer(stream).await;
     });
-    Some((Client::new(path), dir))
+    (Client::new(path), dir)
 }
 
 #[tokio::test]
@@ -216,7 +212,7 @@ async fn strange_answers_are_told() {
     ] {
         let host =
             strange_host(move |mut stream| async move { stream.write_all(answer.as_bytes()).await.unwrap() });
-        let Some((client, _dir)) = host else { return };
+        let (client, _dir) = host;
         let error = client.status().await.unwrap_err();
         assert!(matches!(error, ClientError::Protocol(_)), "{error:?}");
         assert!(error.to_string().starts_with(words), "{answer:?}: {error}");
@@ -228,7 +224,7 @@ async fn a_stream_that_makes_no_sense_ends_with_an_error() {
     let frames = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {}\n\ndata: {}\n\n";
     let host =
         strange_host(move |mut stream| async move { stream.write_all(frames.as_bytes()).await.unwrap() });
-    let Some((client, _dir)) = host else { return };
+    let (client, _dir) = host;
     let mut events = client.follow_events(&EventsQuery::default()).await.unwrap();
     let error = events.next().await.unwrap().unwrap_err();
     assert!(error.to_string().starts_with("what the host tells does not read: missing field"), "{error}");
@@ -241,7 +237,7 @@ async fn a_host_that_never_answers_times_out() {
         std::future::pending::<()>().await;
         drop(stream);
     });
-    let Some((client, _dir)) = host else { return };
+    let (client, _dir) = host;
     // From here on, time passes as soon as nothing else can happen.
     tokio::time::pause();
     let error = client.status().await.unwrap_err();

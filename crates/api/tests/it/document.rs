@@ -11,7 +11,7 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OP
 
 #[tokio::test]
 async fn the_router_takes_what_the_document_lists_and_nothing_else() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let document = host.ask("GET", "/openapi.json").await.json();
     assert_eq!(document, openapi());
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -58,7 +58,7 @@ fn the_contracts_routes_are_listed() {
 
 #[tokio::test]
 async fn every_listed_parameter_is_taken() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let document = openapi();
     let mut tried = 0;
     for (path, item) in document["paths"].as_object().unwrap() {

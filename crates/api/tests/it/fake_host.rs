@@ -14,7 +14,7 @@ use mainstay_api::{
     Problem, ReloadOptions, ReloadReply, ReplicaStatus, RotateOutcome, RotateReply, RotatedLog, ServiceKind,
     ServiceStatus, Status, Verb, router, serve_with_notices,
 };
-use mainstay_os::{ControlBindError, ControlListener, connect_control};
+use mainstay_os::{ControlListener, connect_control};
 use mainstay_types::{Exit, Phase, State, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{broadcast, oneshot};
@@ -350,15 +350,10 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// `None` on a system without control sockets, where there is nothing to test.
-    pub(crate) fn start() -> Option<Self> {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket_path = dir.path().join("shop.sock");
-        let listener = match ControlListener::bind(&socket_path) {
-            Ok(listener) => listener,
-            Err(ControlBindError::NotYet) => return None,
-            Err(error) => panic!("{error}"),
-        };
+        let listener = ControlListener::bind(&socket_path).unwrap();
         let plane = Plane::new();
         let notices = Arc::new(Mutex::new(Vec::new()));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -370,7 +365,7 @@ impl Host {
                 serve_with_notices(listener, router, stopped, notice).await;
             }
         });
-        Some(Self { plane, socket_path, notices, stop: Some(stop), served, _dir: dir })
+        Self { plane, socket_path, notices, stop: Some(stop), served, _dir: dir }
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -26,7 +26,7 @@ async fn begin(host: &Host, request: &str) -> ControlStream {
 
 #[tokio::test]
 async fn server_sent_events_on_the_wire() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     for (request, asked) in [
         (
             "GET /v1/events?follow=true&limit=3 HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -61,7 +61,7 @@ async fn server_sent_events_on_the_wire() {
 
 #[tokio::test]
 async fn silence_is_filled_every_fifteen_seconds() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let mut stream = begin(&host, "GET /v1/logs?follow=true HTTP/1.1\r\nhost: x\r\n\r\n").await;
     read_until(&mut stream, "\n\n\r\n").await;
     tokio::time::pause();
@@ -75,7 +75,7 @@ async fn silence_is_filled_every_fifteen_seconds() {
 
 #[tokio::test]
 async fn one_connection_takes_many_requests() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let mut stream = connect_control(&host.socket_path).await.unwrap();
     for _ in 0..3 {
         stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -86,7 +86,7 @@ async fn one_connection_takes_many_requests() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let mut idle = connect_control(&host.socket_path).await.unwrap();
     let mut half = begin(&host, "GET /heal").await;
     let mut done = begin(&host, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -102,7 +102,7 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn too_many_connections_are_told_so() {
-    let Some(host) = Host::start() else { return };
+    let host = Host::start();
     let mut followers = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
         followers.push(host.client().follow_events(&EventsQuery::default()).await.unwrap());
@@ -134,7 +134,7 @@ async fn too_many_connections_are_told_so() {
 
 #[tokio::test]
 async fn closing_ends_followers_and_removes_the_socket() {
-    let Some(mut host) = Host::start() else { return };
+    let mut host = Host::start();
     let mut follower = begin(&host, "GET /v1/events?follow=true HTTP/1.1\r\nhost: x\r\n\r\n").await;
     read_until(&mut follower, "\r\n\r\n").await;
     let mut idle = connect_control(&host.socket_path).await.unwrap();
@@ -155,7 +155,7 @@ async fn closing_ends_followers_and_removes_the_socket() {
 
 #[tokio::test]
 async fn a_follower_that_does_not_read_does_not_hold_up_the_end() {
-    let Some(mut host) = Host::start() else { return };
+    let mut host = Host::start();
     let mut stuck = begin(&host, "GET /v1/logs?follow=true HTTP/1.1\r\nhost: x\r\n\r\n").await;
     read_until(&mut stuck, "\r\n\r\n").await;
     for _ in 0..16 {

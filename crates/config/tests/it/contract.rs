@@ -85,9 +85,6 @@ fn the_supported_part_parses() {
 #[test]
 fn every_later_key_is_refused_by_name_and_only_once() {
     for (lines, name) in [
-        ("stop = { signal = \"ctrl-c\" }", "`signal = \"ctrl-c\"`"),
-        ("stop = { signal = \"ctrl-break\" }", "`signal = \"ctrl-break\"`"),
-        ("stop = { signal = \"close-window\" }", "`signal = \"close-window\"`"),
         ("sandbox = { profile = \"standard\" }", "`profile = \"standard\"`"),
         ("sandbox = { profile = \"strict\" }", "`profile = \"strict\"`"),
         ("sandbox = { capabilities = [\"x\"] }", "`capabilities`"),
@@ -101,6 +98,17 @@ fn every_later_key_is_refused_by_name_and_only_once() {
         let errors = errors(&text);
         let want = format!("config-invalid-value: {name} is not supported yet");
         assert!(matches!(errors.as_slice(), [one] if one.contains(&want)), "{lines}: {errors:?}");
+    }
+}
+
+#[test]
+fn signals_have_names_of_windows_too() {
+    for (name, signal) in
+        [("ctrl-c", StopSignal::Int), ("ctrl-break", StopSignal::Quit), ("close-window", StopSignal::Hup)]
+    {
+        let text = format!("[service.web]\ncommand = \"x\"\nstop = {{ signal = \"{name}\" }}\n");
+        let web = good(&text).services[0].clone();
+        assert_eq!(web.stop, mainstay_config::StopPolicy::signal(signal, web.stop.grace));
     }
 }
 

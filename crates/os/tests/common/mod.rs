@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use mainstay_os::{Launch, Output, ProcessEvent, ProcessTrees, Processes, ProcessesOptions, UseCgroups};
 use mainstay_testkit::child::misbehave_path;
 use mainstay_types::{Exit, LaunchFailure, ReplicaId, ServiceName, SpawnId, StackName, StopSignal};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
 /// Long enough for a busy machine; a test that waits this long has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -31,8 +32,12 @@ pub(crate) fn launch(program: &str, args: &[&str]) -> Launch {
     Launch {
         program: program.into(),
         args: args.iter().map(Into::into).collect(),
-        env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
-        workdir: "/".into(),
+        env: if cfg!(windows) {
+            Vec::new()
+        } else {
+            vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())]
+        },
+        workdir: if cfg!(windows) { r"C:\".into() } else { "/".into() },
         identity: None,
         limits: mainstay_os::ResourceLimits::default(),
         handed: Vec::new(),
@@ -81,7 +86,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let options = options(cgroups, dir.path().to_owned());
         let processes = runtime.block_on(async { Processes::start(options) }).unwrap();
-        if cgroups == UseCgroups::IfPossible && !processes.uses_cgroups() {
+        if cfg!(target_os = "linux") && cgroups == UseCgroups::IfPossible && !processes.uses_cgroups() {
             eprintln!("no usable control groups here: this test ran without");
         }
         let waiting = VecDeque::new();
@@ -214,6 +219,29 @@ impl Host {
         self.processes.signal(spawn, signal);
     }
 
+    pub(crate) fn stop_main(&mut self, spawn: SpawnId, signal: StopSignal) {
+        self.processes.signal_main(spawn, signal);
+    }
+
+    pub(crate) fn processes_kill(&mut self, spawn: SpawnId) {
+        self.processes.kill(spawn);
+    }
+
+    /// Its stdout, to be read line by line.
+    pub(crate) fn reader(&mut self, spawn: SpawnId) -> Pin<Box<dyn AsyncBufRead>> {
+        let output = self.output(spawn);
+        let _within = self.runtime.enter();
+        Box::pin(tokio::io::BufReader::new(output.stdout.into_reader().unwrap()))
+    }
+
+    pub(crate) fn line(&self, reader: &mut Pin<Box<dyn AsyncBufRead>>) -> String {
+        self.runtime.block_on(async {
+            let mut line = String::new();
+            tokio::time::timeout(LIMIT, reader.read_line(&mut line)).await.unwrap().unwrap();
+            line.trim_end().to_owned()
+        })
+    }
+
     /// Lets events happen until `condition` holds.
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
@@ -232,6 +260,11 @@ impl Host {
 
     /// Lets events happen until there is a notice, which must come without news.
     pub(crate) fn until_notice(&mut self) {
+        self.notices();
+    }
+
+    /// The same; answers what was said.
+    pub(crate) fn notices(&mut self) -> Vec<String> {
         let mut notices = Vec::new();
         let begin = std::time::Instant::now();
         while notices.is_empty() {
@@ -243,6 +276,7 @@ impl Host {
             assert!(event.is_err(), "{event:?}");
             notices = self.processes.take_notices();
         }
+        notices
     }
 
     pub(crate) fn shutdown(mut self) {
@@ -269,6 +303,12 @@ pub(crate) fn options(cgroups: UseCgroups, state_dir: PathBuf) -> ProcessesOptio
 /// Whether such a process is there and has not ended.
 pub(crate) fn is_alive(pid: u32) -> bool {
     mainstay_os::pid_exists(pid)
+}
+
+/// Whether this is Wine, which differs from Windows where docs/windows.md says so: it is set by whoever runs the tests there.
+#[cfg(windows)]
+pub(crate) fn is_wine() -> bool {
+    std::env::var_os("WINEPREFIX").is_some()
 }
 
 /// Ended children of this process that nobody has reaped.

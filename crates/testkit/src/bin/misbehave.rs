@@ -103,8 +103,11 @@ fn own(words: &[&str]) -> Command {
     command
 }
 
-/// This program in a session of its own, through setsid(1) of util-linux.
+/// This program in a session of its own, through setsid(1) of util-linux; Windows has nothing like it.
 fn own_in_session(words: &[&str]) -> Command {
+    if std::env::consts::FAMILY == "windows" {
+        return own(words);
+    }
     let mut command = Command::new("setsid");
     command.arg(std::env::current_exe().unwrap_or_else(|_| "misbehave".into())).args(words);
     command
