@@ -222,7 +222,8 @@ impl Capturer {
         let compress = self == Self::MainstayZstd;
         let file = format!(
             "stack = \"bench\"\n[service.loud]\ncommand = {}\nrestart = {{ when = \"never\" }}\n\
-             [service.loud.log]\nrotate = {{ size = \"{ROTATE_BYTES}B\", keep = 1000, compress = {compress} }}\n",
+             [service.loud.log]\n\
+             rotate = {{ size = \"{ROTATE_BYTES}B\", keep = 1000, keep_total = \"64GiB\", compress = {compress} }}\n",
             toml::Value::try_from(program)?
         );
         let path = dir.join("mainstay.toml");
