@@ -7,12 +7,13 @@ use super::manifest::{Kind, Manifest};
 pub(super) const GRAPH_PATH: &str = "docs/crates.txt";
 
 /// The allowed arrows, as ARCHITECTURE.md draws them: a crate, and the crates its code may use.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("types", &[]),
     ("config", &["types"]),
     ("lifecycle", &["types", "config"]),
     ("unit", &["types", "config"]),
     ("os", &["types"]),
+    ("service", &["types", "os"]),
     ("probes", &["types"]),
     ("logs", &["types"]),
     ("api", &["types", "os"]),
