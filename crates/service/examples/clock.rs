@@ -5,6 +5,8 @@
 //!
 //! ```text
 //! clock [--settings FILE] [--prepare STEPS]    runs; FILE holds the words it says, STEPS makes the start longer
+//! clock install [--user] [ARGUMENT...]         registers it with systemd, with these arguments, and starts it
+//! clock uninstall [--user]                     stops it and takes the registration away
 //! ```
 
 use std::path::PathBuf;
@@ -12,10 +14,11 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use mainstay_service::{Context, Event, Failure, Level, Log, Program, Service};
+use mainstay_service::{Context, Event, Failure, Installation, Level, Log, Program, Scope, Service};
 
 /// Between two ticks.
 const TICK: Duration = Duration::from_secs(1);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 struct Clock {
     settings_path: Option<PathBuf>,
@@ -85,9 +88,43 @@ impl Service for Clock {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((verb, rest)) if verb == "install" || verb == "uninstall" => register(verb, rest),
+        Some(_) | None => run(arguments),
+    }
+}
+
+/// `install` and `uninstall`.
+fn register(verb: &str, arguments: &[String]) -> ExitCode {
+    let own = arguments.first().is_some_and(|first| first == "--user");
+    let scope = if own { Scope::User } else { Scope::System };
+    let installation = Installation::new("clock")
+        .description("tells the time")
+        .arguments(&arguments[usize::from(own)..])
+        .scope(scope)
+        .stop_within(STOP_WITHIN)
+        .watchdog(Duration::from_secs(30));
+    let done = match verb {
+        "install" => installation.install().and_then(|done| installation.start_now().map(|()| done)),
+        _ => installation.uninstall(),
+    };
+    match done {
+        Ok(words) => {
+            words.iter().for_each(|words| println!("{words}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{}", Failure::from(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Vec<String>) -> ExitCode {
     let mut clock =
         Clock { settings_path: None, prepare_steps: 0, words: "tick".to_owned(), ticks: 0, paused: false };
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let value = arguments.next();
         match (argument.as_str(), value) {
@@ -102,5 +139,5 @@ fn main() -> ExitCode {
         }
     }
     let log = Log::of_process("clock");
-    Program::new("clock").can_pause().stop_within(Duration::from_secs(10)).log(log).run(clock)
+    Program::new("clock").can_pause().stop_within(STOP_WITHIN).log(log).run(clock)
 }

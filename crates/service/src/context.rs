@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ struct Shared {
     name: String,
     rules: Rules,
     log: Log,
+    /// Whoever sets it does what a stop takes.
+    stop_asked: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -84,8 +87,14 @@ impl Context {
             is_deaf: false,
             wakers: Vec::new(),
         };
-        let shared =
-            Shared { name: name.to_owned(), rules, log, state: Mutex::new(state), changed: Condvar::new() };
+        let shared = Shared {
+            name: name.to_owned(),
+            rules,
+            log,
+            stop_asked: AtomicBool::new(false),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -265,24 +274,22 @@ impl Context {
     }
 
     fn ask_stop(&self, cause: StopCause) {
-        let again = matches!(cause, StopCause::CtrlC | StopCause::CtrlBreak);
-        let mut state = self.lock();
-        if state.stop.is_some() {
-            drop(state);
-            if again {
+        if self.shared.stop_asked.swap(true, Ordering::SeqCst) {
+            if matches!(cause, StopCause::CtrlC | StopCause::CtrlBreak) {
                 self.log().error("asked twice: it ends at once, without its stop");
                 std::process::exit(ENDED_AT_ONCE);
             }
             return;
         }
-        let deadline = Instant::now() + self.shared.rules.stop_within;
-        state.stop = Some(Stop { cause, deadline });
-        // After the end there is nothing to be stopped.
+        // Before anybody hears of it: a program that is quick may have ended by the time this is written.
+        let within = format!("{:?}", self.shared.rules.stop_within);
+        self.log().write(Level::Info, &format!("stopping: {cause}"), &[("within", &within)]);
+        let mut state = self.lock();
+        state.stop = Some(Stop { cause, deadline: Instant::now() + self.shared.rules.stop_within });
+        // It may be on its way down, or have ended, by itself.
         let _ = self.step(&mut state, Step::Stop, 0);
         self.wake(&mut state);
         drop(state);
-        let within = format!("{:?}", self.shared.rules.stop_within);
-        self.log().write(Level::Info, &format!("stopping: {cause}"), &[("within", &within)]);
         let context = self.clone();
         let watcher = std::thread::Builder::new().name("stop deadline".to_owned());
         if let Err(error) = watcher.spawn(move || context.watch_deadline()) {

@@ -1,7 +1,7 @@
 //! Makes a Rust program a native service. It implements one trait, and runs unchanged under systemd, under the service control
 //! manager (SCM) of Windows, under a mainstay host and in a console.
 //!
-//! Role: a library for programs. May use: `types`, `os`. May be used by: programs; `mainstay` for registration.
+//! Role: a library for programs. May use: `types`, `unit`, `os`. May be used by: programs; `mainstay` for registration.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -68,8 +68,11 @@
 mod context;
 mod event;
 mod failure;
+mod install;
 mod log;
 mod program;
+
+pub mod registration;
 mod standing;
 mod started;
 mod tell;
@@ -82,6 +85,7 @@ mod layer;
 pub use context::{Context, StopToken};
 pub use event::Event;
 pub use failure::Failure;
+pub use install::{InstallError, Installation};
 pub use log::Log;
 pub use program::{Program, Ready, Service, run};
 pub use standing::{IllegalStep, Standing, Step};
@@ -94,3 +98,9 @@ pub use layer::LogLayer;
 
 pub use mainstay_os::{PowerChange, SessionChange, StopCause};
 pub use mainstay_types::{Level, Phase};
+pub use mainstay_unit::{Scope, Start};
+
+/// The page for users, so that what it shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/library.md")]
+struct Page;

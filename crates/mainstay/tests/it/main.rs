@@ -8,6 +8,7 @@ mod control;
 mod faults;
 mod fixture;
 mod install;
+mod library;
 mod listen;
 mod manager;
 mod misbehaving;
