@@ -38,6 +38,15 @@ impl Service for Unruly {
                 return if thread.join().is_err() { Ok(()) } else { Err(Failure::new("it went well")) };
             }
             "end" => return Ok(()),
+            "tracing" => {
+                use tracing_subscriber::layer::SubscriberExt as _;
+                let subscriber = tracing_subscriber::registry().with(context.log().layer());
+                tracing::subscriber::with_default(subscriber, || {
+                    tracing::warn!(port = 80, client = "a b", "listening");
+                    tracing::debug!("not asked for");
+                });
+                return Ok(());
+            }
             "hang" => {
                 let _ = context.next_event(Duration::ZERO);
                 context.log().info("hangs");

@@ -3,10 +3,11 @@
 //! All of it is shared behind one lock, held for moments only: what is told goes out while it is held, so that a manager hears
 //! things in the order they happened. Sending waits for nobody.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ const BEATS: u32 = 3;
 const ENDED_AT_ONCE: i32 = 130;
 /// The code of a program that was not done with its stop in time.
 const STOP_TOO_LONG: u8 = 1;
+/// The number of the one wait for events.
+const EVENT_WAIT: u64 = 0;
 /// A wait without an end.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
@@ -66,7 +69,8 @@ struct State {
     scm: Option<(ScmHandle, ScmReport)>,
     /// A manager that cannot be told is said once.
     is_deaf: bool,
-    wakers: Vec<Waker>,
+    /// Who waits to be woken, by the number of the wait: as many as there are waits, for each takes itself out.
+    wakers: BTreeMap<u64, Waker>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +89,7 @@ impl Context {
             next_beat: rules.watchdog.map(|_| Instant::now()),
             scm: None,
             is_deaf: false,
-            wakers: Vec::new(),
+            wakers: BTreeMap::new(),
         };
         let shared = Shared {
             name: name.to_owned(),
@@ -239,7 +243,7 @@ impl Context {
         match self.take(&mut state) {
             Some(event) => Poll::Ready(event),
             None => {
-                remember(&mut state.wakers, waker);
+                state.wakers.insert(EVENT_WAIT, waker.clone());
                 Poll::Pending
             }
         }
@@ -259,7 +263,7 @@ impl Context {
         };
         let mut state = self.lock();
         match state.queue.push(event) {
-            Taken::Waits => self.wake(&mut state),
+            Taken::Waits => self.wake(state),
             Taken::Merged => {}
             Taken::Lost => {
                 state.lost += 1;
@@ -288,8 +292,7 @@ impl Context {
         state.stop = Some(Stop { cause, deadline: Instant::now() + self.shared.rules.stop_within });
         // It may be on its way down, or have ended, by itself.
         let _ = self.step(&mut state, Step::Stop, 0);
-        self.wake(&mut state);
-        drop(state);
+        self.wake(state);
         let context = self.clone();
         let watcher = std::thread::Builder::new().name("stop deadline".to_owned());
         if let Err(error) = watcher.spawn(move || context.watch_deadline()) {
@@ -335,7 +338,7 @@ impl Context {
         let mut state = self.lock();
         // It has ended once.
         let _ = self.step(&mut state, Step::End, exit_code);
-        self.wake(&mut state);
+        self.wake(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -343,9 +346,12 @@ impl Context {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self, state: &mut State) {
+    /// Lets the lock go first: waking may drop a task, and with it a wait, which takes the lock.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
         self.shared.changed.notify_all();
-        for waker in state.wakers.drain(..) {
+        for waker in wakers.into_values() {
             waker.wake();
         }
     }
@@ -411,13 +417,6 @@ impl Context {
     }
 }
 
-fn remember(wakers: &mut Vec<Waker>, waker: &Waker) {
-    // As many as tasks wait: each is there once, and all are taken out when they are woken.
-    if !wakers.iter().any(|known| known.will_wake(waker)) {
-        wakers.push(waker.clone());
-    }
-}
-
 /// Says whether the program is to finish, and waits for it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct StopToken {
@@ -455,12 +454,14 @@ impl StopToken {
 
     /// Done when the program is to finish. Works on every runtime; may be dropped at any time.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        Stopped { context: self.context.clone() }
+        static WAITS: AtomicU64 = AtomicU64::new(EVENT_WAIT + 1);
+        Stopped { context: self.context.clone(), wait: WAITS.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
 struct Stopped {
     context: Context,
+    wait: u64,
 }
 
 impl Future for Stopped {
@@ -471,8 +472,18 @@ impl Future for Stopped {
         if state.stop.is_some() {
             return Poll::Ready(());
         }
-        remember(&mut state.wakers, cx.waker());
+        state.wakers.insert(self.wait, cx.waker().clone());
         Poll::Pending
+    }
+}
+
+/// A program that runs for long waits in many tasks that come and go.
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let mut state = self.context.lock();
+        let waker = state.wakers.remove(&self.wait);
+        drop(state);
+        drop(waker);
     }
 }
 
@@ -512,6 +523,11 @@ mod tests {
         let mut stopped = Box::pin(token.stopped());
         let mut cx = std::task::Context::from_waker(Waker::noop());
         assert!(stopped.as_mut().poll(&mut cx).is_pending());
+        for _ in 0..3 {
+            let mut leaves = Box::pin(token.stopped());
+            assert!(leaves.as_mut().poll(&mut cx).is_pending());
+        }
+        assert_eq!(context.lock().wakers.len(), 1, "whoever does not wait any more is forgotten");
         let waits = std::thread::spawn({
             let context = context.clone();
             move || context.next_event(FOREVER)

@@ -37,3 +37,12 @@ fn a_stop_that_fails_is_a_failure() {
     assert_eq!(status.code(), Some(9), "{err}");
     assert!(err.contains("failed: cannot write the last page code=9"), "{err}");
 }
+
+#[test]
+fn events_of_tracing_are_entries_with_fields() {
+    let mut unruly = Program::start("unruly", &["tracing"], |_| {});
+    let (status, err) = unruly.wait_end();
+    assert_eq!(status.code(), Some(0), "{err}");
+    assert!(err.contains("WARN unruly: listening port=80 client=\"a b\" target=unruly\n"), "{err}");
+    assert!(!err.contains("not asked for"), "{err}");
+}
