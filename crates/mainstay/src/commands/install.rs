@@ -391,11 +391,17 @@ fn step_failure(error: &StepError) -> Failure {
             let failure = step_failure(cause);
             Failure { message: format!("{}\n  {error}", failure.message), ..failure }
         }
-        StepError::Foreign(_)
-        | StepError::Edited { .. }
-        | StepError::NotRegistered(_)
+        StepError::Foreign(_) => told_how(code, error, "a stack's name is `stack = \"...\"` in its file"),
+        StepError::Edited { .. } => told_how(code, error, "`mainstay install --force`"),
+        StepError::NotRegistered(_)
         | StepError::File { .. }
         | StepError::Manager(_)
         | StepError::NotAsWritten { .. } => Failure::from_error(code, error),
     }
+}
+
+/// What is to be done next, in the words of this command line.
+fn told_how(code: ExitCode, error: &StepError, how: &str) -> Failure {
+    let failure = Failure::from_error(code, error);
+    Failure { message: format!("{}: {how}", failure.message), ..failure }
 }

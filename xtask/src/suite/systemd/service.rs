@@ -67,6 +67,49 @@ pub(super) fn run(machine: &Machine, stages: &mut Stages) {
         shell(machine, &format!("systemctl start {UNIT}"))?;
         wait_for_status(machine, "says two")
     });
+    stages.run("library: one that ticks is left alone by the watchdog, and one that hangs is started again", || {
+        shell(
+            machine,
+            &format!(
+                "mkdir -p {UNIT_PATH}.d; printf '[Service]\\nWatchdogSec=1\\n' > {UNIT_PATH}.d/quick.conf; \
+                 systemctl daemon-reload; systemctl restart {UNIT}"
+            ),
+        )?;
+        let pid = property(machine, "MainPID")?;
+        // A tick is a second: it outlives the watchdog's time three times over.
+        machine.wait_for("its third tick", || {
+            let found = shell(machine, &format!("journalctl _PID={pid} TICKS=3 --lines=1 --no-pager --output=cat"))?;
+            Ok((found.contains("tick"), found))
+        })?;
+        ensure!(property(machine, "NRestarts")? == "0", "the watchdog took it for hung");
+        shell(machine, &format!("kill -STOP {pid}"))?;
+        machine.wait_for("another process", || {
+            let (now, state) = (property(machine, "MainPID")?, property(machine, "ActiveState")?);
+            Ok((now != pid && state == "active", format!("{now} {state}")))
+        })?;
+        let journal = shell(machine, &format!("journalctl --unit {UNIT} --no-pager --output=cat"))?;
+        ensure!(journal.contains("Watchdog timeout"), "not by the watchdog: {journal}");
+        shell(machine, &format!("rm -r {UNIT_PATH}.d; systemctl daemon-reload")).map(drop)
+    });
+    stages.run("library: a user installs it without root", || {
+        shell(machine, "useradd --create-home --shell /bin/sh clockmaker; loginctl enable-linger clockmaker")?;
+        machine.wait_for("the user's service manager", || {
+            let up = as_user(machine, "systemctl --user is-system-running --wait").is_ok();
+            Ok((up, String::new()))
+        })?;
+        as_user(machine, "/shared/clock install --user")?;
+        let state = as_user(machine, "systemctl --user show --property=ActiveState,UnitFileState clock")?;
+        ensure!(state == "ActiveState=active\nUnitFileState=enabled\n", "{state}");
+        as_user(machine, "/shared/clock uninstall --user")?;
+        let left = as_user(machine, "systemctl --user show --property=LoadState --value clock; find ~ -name 'clock.service*'")?;
+        ensure!(left.trim() == "not-found", "{left}");
+        shell(
+            machine,
+            "loginctl disable-linger clockmaker; loginctl terminate-user clockmaker; \
+             for try in $(seq 100); do userdel --remove clockmaker 2>/dev/null && exit 0; sleep 0.1; done; exit 1",
+        )
+        .map(drop)
+    });
     stages.run("library: a program that uninstalls itself leaves nothing behind", || {
         shell(machine, "/shared/clock uninstall")?;
         ensure!(property(machine, "LoadState")? == "not-found", "systemd still knows it");
@@ -90,6 +133,14 @@ fn wait_for_status(machine: &Machine, words: &str) -> anyhow::Result<()> {
 fn property(machine: &Machine, name: &str) -> anyhow::Result<String> {
     let text = shell(machine, &format!("systemctl show --property={name} --value {UNIT}"))?;
     Ok(text.trim().to_owned())
+}
+
+/// As the user, with the user's own service manager.
+fn as_user(machine: &Machine, script: &str) -> anyhow::Result<String> {
+    let mut command = machine.command("sh");
+    let script = format!("export XDG_RUNTIME_DIR=/run/user/$(id -u); {script}");
+    command.args(["-c", "exec runuser --login clockmaker --command \"$1\"", "sh", &script]);
+    output(command)
 }
 
 fn shell(machine: &Machine, script: &str) -> anyhow::Result<String> {
