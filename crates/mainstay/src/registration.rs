@@ -1,14 +1,8 @@
-//! The registration of a stack with the system's service manager: read, made, taken away. What it says is decided in
-//! `mainstay-unit`; here files are written and the service manager is asked.
+//! The registration of a stack with the system's service manager, as `status` shows it, and what of the stack it depends on. The
+//! steps themselves are `mainstay_service::registration`'s.
 
-mod manager;
-mod place;
+mod network;
 mod report;
-mod steps;
-mod systemctl;
 
-pub(crate) use manager::{ManagerError, ServiceManager, Verb};
-pub(crate) use place::Place;
+pub(crate) use network::needs_network;
 pub(crate) use report::{Report, report};
-pub(crate) use steps::{Asked, StepError, install, set_enablement, uninstall};
-pub(crate) use systemctl::{Systemctl, lingers};

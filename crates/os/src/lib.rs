@@ -2,7 +2,7 @@
 //! say by sd_notify, facts about processes.
 //!
 //! Role: the only crate with `unsafe` code and platform `cfg`. May use: `types`. May be used by: `api`, `host`,
-//! `mainstay`, `testkit`.
+//! `service`, `mainstay`, `testkit`.
 
 mod control;
 mod descriptor;
@@ -15,6 +15,7 @@ mod manager;
 mod notification;
 mod options;
 mod process;
+mod service;
 mod stop_request;
 
 pub mod fake;
@@ -62,5 +63,9 @@ pub use platform::{
 };
 pub use process::{
     Handed, Identity, Launch, MAX_HANDED, ProcessEvent, ProcessTrees, ResourceLimits, SetMainError,
+};
+pub use service::{
+    PowerChange, ScmControls, ScmEntry, ScmHandle, ScmState, ScmStatus, ServiceRequest, SessionChange,
+    StopCause, on_service_request, serve_scm,
 };
 pub use stop_request::{on_reload_request, on_stop_request};

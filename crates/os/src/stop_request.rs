@@ -7,4 +7,6 @@ mod body;
 #[path = "windows/stop_request.rs"]
 mod body;
 
+#[cfg(target_os = "linux")]
+pub(crate) use body::{Hangups, Meaning as Hangup};
 pub use body::{on_reload_request, on_stop_request};

@@ -201,15 +201,15 @@ impl Command<'_> {
     }
 }
 
-struct Body(String);
+pub(crate) struct Body(pub(crate) String);
 
 impl Body {
-    fn section(&mut self, name: &str) {
+    pub(crate) fn section(&mut self, name: &str) {
         let gap = if self.0.is_empty() { "" } else { "\n" };
         self.0.push_str(&format!("{gap}[{name}]\n"));
     }
 
-    fn set(&mut self, key: &str, value: &str) {
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.0.push_str(&format!("{key}={value}\n"));
     }
 
@@ -218,7 +218,7 @@ impl Body {
     }
 }
 
-fn path(path: &Path) -> Result<String, TextError> {
+pub(crate) fn path(path: &Path) -> Result<String, TextError> {
     let unfit = |why| TextError::Unfit { what: "the path", text: path.display().to_string(), why };
     let text = path.to_str().ok_or_else(|| unfit("it is not UTF-8"))?;
     if text.chars().any(char::is_control) {
@@ -256,7 +256,7 @@ fn variable(name: &str, value: &str) -> Result<String, TextError> {
 }
 
 /// One word of a line, as systemd takes words apart: in quotes where it needs them, specifiers doubled.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@,=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

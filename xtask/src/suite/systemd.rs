@@ -5,6 +5,7 @@
 //! not to clean up (`KillMode=process`), so that whatever mainstay leaves behind is seen.
 
 mod boot;
+mod service;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     let shared_dir = places::target_dir().join("systemd-suite");
     prepare(&shared_dir, &binary)?;
+    service::prepare(&shared_dir)?;
     let mut machine = Machine::boot(&shared_dir)?;
     let mut stages = Stages::default();
     stages.run("systemd: every service is ready under a unit", || {
@@ -134,6 +136,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         );
         Ok(())
     });
+    service::run(&machine, &mut stages);
     boot::run(&mut machine, &mut stages);
     if let Err(error) = stages.finish() {
         machine.show_journal();

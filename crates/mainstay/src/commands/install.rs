@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use mainstay_config::Stack;
 use mainstay_host::{LoadError, RUNTIME_DIR_VARIABLE, STATE_DIR_VARIABLE};
+use mainstay_service::registration::{
+    Asked, ManagerError, Place, ServiceManager, StepError, Systemctl, Verb, lingers, set_enablement,
+};
 use mainstay_types::{ExitCode, StackName};
-use mainstay_unit::{Enablement, Existing, Init, Registration, Scope, Start, needs_network, systemd};
+use mainstay_unit::{Enablement, Existing, Init, Registration, Scope, Start, systemd};
 
 use crate::cli::{Global, InitSystem, Install, Ready, StartAt, Uninstall};
 use crate::commands::scripts::scripts;
 use crate::context::{addressed, env, file_path, load_failure, load_stack, named_as_asked};
 use crate::failure::Failure;
-use crate::registration::{
-    Asked, ManagerError, Place, ServiceManager, StepError, Systemctl, Verb, lingers, set_enablement,
-};
+use crate::registration::needs_network;
 use crate::terminal::{GOOD, WARN, paint, print};
 
 /// How long `--now` waits until the stack is ready.
@@ -49,8 +50,8 @@ pub(crate) fn install(global: &Global, asked: &Install) -> Result<(), Failure> {
         .map_err(|error| Failure::from_error(ExitCode::Failed, &error))?;
     let place = place(&stack.name, scope)?;
     let wanted = Asked { text: &text, start: registration.start, force: asked.force };
-    let done =
-        crate::registration::install(&manager, &place, wanted).map_err(|error| step_failure(&error))?;
+    let done = mainstay_service::registration::install(&manager, &place, wanted)
+        .map_err(|error| step_failure(&error))?;
     let was_up = manager.show(&place.unit).is_ok_and(|shown| shown.is_up());
     if done.is_empty() {
         say(global, &format!("{} is registered already, just so; nothing was changed", place.unit));
@@ -90,8 +91,8 @@ pub(crate) fn uninstall(global: &Global, asked: &Uninstall) -> Result<(), Failur
     let addressed = addressed(global)?;
     let manager = Systemctl::of(scope).map_err(|error| manager_failure(&error))?;
     let place = place(&addressed.name, scope)?;
-    let done =
-        crate::registration::uninstall(&manager, &place, STOP_LIMIT).map_err(|error| step_failure(&error))?;
+    let done = mainstay_service::registration::uninstall(&manager, &place, STOP_LIMIT)
+        .map_err(|error| step_failure(&error))?;
     for words in &done {
         say(global, words);
     }
@@ -196,7 +197,7 @@ fn permitted(scope: Scope) -> Result<(), Failure> {
 }
 
 fn place(stack: &StackName, scope: Scope) -> Result<Place, Failure> {
-    Place::of(stack, scope).ok_or_else(|| {
+    Place::of(&mainstay_unit::unit_name(stack), scope).ok_or_else(|| {
         let message = "there is no folder for your units: neither XDG_CONFIG_HOME nor HOME is set";
         Failure::new(ExitCode::Failed, message)
     })
@@ -390,11 +391,17 @@ fn step_failure(error: &StepError) -> Failure {
             let failure = step_failure(cause);
             Failure { message: format!("{}\n  {error}", failure.message), ..failure }
         }
-        StepError::Foreign(_)
-        | StepError::Edited { .. }
-        | StepError::NotRegistered(_)
+        StepError::Foreign(_) => told_how(code, error, "a stack's name is `stack = \"...\"` in its file"),
+        StepError::Edited { .. } => told_how(code, error, "`mainstay install --force`"),
+        StepError::NotRegistered(_)
         | StepError::File { .. }
         | StepError::Manager(_)
         | StepError::NotAsWritten { .. } => Failure::from_error(code, error),
     }
+}
+
+/// What is to be done next, in the words of this command line.
+fn told_how(code: ExitCode, error: &StepError, how: &str) -> Failure {
+    let failure = Failure::from_error(code, error);
+    Failure { message: format!("{}: {how}", failure.message), ..failure }
 }

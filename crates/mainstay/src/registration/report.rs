@@ -1,12 +1,9 @@
 //! What a stack's registration is like, for `status`: also when no host runs.
 
+use mainstay_service::registration::{Place, ServiceManager, Systemctl};
 use mainstay_types::StackName;
-use mainstay_unit::{Existing, Scope, Start, drift, start_of};
+use mainstay_unit::{Existing, Scope, Start, drift, start_of, unit_name};
 use serde_json::{Value, json};
-
-use super::manager::ServiceManager;
-use super::place::Place;
-use super::systemctl::Systemctl;
 
 /// A registered stack.
 #[derive(Debug)]
@@ -24,7 +21,7 @@ pub(crate) struct Report {
 /// The registration of this stack: the system's, else the user's own. Nothing is asked of anybody where no file is there.
 pub(crate) fn report(stack: &StackName) -> Option<Report> {
     [Scope::System, Scope::User].into_iter().find_map(|scope| {
-        let place = Place::of(stack, scope).filter(|place| place.path.exists())?;
+        let place = Place::of(&unit_name(stack), scope).filter(|place| place.path.exists())?;
         Some(of_place(&place, scope))
     })
 }

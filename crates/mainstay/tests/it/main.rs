@@ -9,6 +9,7 @@ mod faults;
 mod fixture;
 mod forward;
 mod install;
+mod library;
 mod listen;
 mod manager;
 mod misbehaving;

@@ -505,7 +505,10 @@ fn the_shop_whole() {
     let (status, out) = host.stop();
     assert!(status.success(), "{out}");
     let said = fixture.log("db");
-    assert!(said.contains("database system is shut down"), "the database was not stopped in order: {said}\n{out}");
+    assert!(
+        said.contains("database system is shut down"),
+        "the database was not stopped in order: {said}\n{out}"
+    );
     let events = fixture.events();
     let stopped = |service: &str| {
         events

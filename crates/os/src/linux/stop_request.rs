@@ -69,7 +69,7 @@ pub fn on_reload_request(asked: impl Fn() + Send + 'static) -> io::Result<()> {
 
 /// What a SIGHUP says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Meaning {
+pub(crate) enum Meaning {
     Stop,
     Reload,
     Nothing,
@@ -83,21 +83,56 @@ struct Loss {
 
 impl Loss {
     async fn meaning(&mut self, terminal: &Terminal) -> Meaning {
-        if !terminal.is_any() {
-            return Meaning::Reload;
-        }
         for look in 0..LOOKS {
-            if terminal.is_gone() {
-                let first = !std::mem::replace(&mut self.told, true);
-                return match (terminal.was_ignored, first) {
-                    (false, true) => Meaning::Stop,
-                    (false, false) | (true, true) => Meaning::Nothing,
-                    // It outlives its terminal on purpose: from here on it is a program without one.
-                    (true, false) => Meaning::Reload,
-                };
+            if let Some(meaning) = self.look(terminal) {
+                return meaning;
             }
             if look + 1 < LOOKS {
                 tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Meaning::Reload
+    }
+
+    /// What one look says; `None` while the terminal is there, and may be on its way.
+    fn look(&mut self, terminal: &Terminal) -> Option<Meaning> {
+        if !terminal.is_any() {
+            return Some(Meaning::Reload);
+        }
+        if !terminal.is_gone() {
+            return None;
+        }
+        let first = !std::mem::replace(&mut self.told, true);
+        Some(match (terminal.was_ignored, first) {
+            (false, true) => Meaning::Stop,
+            (false, false) | (true, true) => Meaning::Nothing,
+            // It outlives its terminal on purpose: from here on it is a program without one.
+            (true, false) => Meaning::Reload,
+        })
+    }
+}
+
+/// The same for a thread, which may wait.
+#[derive(Debug)]
+pub(crate) struct Hangups {
+    loss: Loss,
+    terminal: &'static Terminal,
+}
+
+impl Hangups {
+    /// To be made before a handler of SIGHUP is set.
+    pub(crate) fn new() -> Self {
+        Self { loss: Loss::default(), terminal: Terminal::of_this_process() }
+    }
+
+    /// What a SIGHUP that just came says; in a terminal it takes half a second to tell.
+    pub(crate) fn meaning(&mut self) -> Meaning {
+        for look in 0..LOOKS {
+            if let Some(meaning) = self.loss.look(self.terminal) {
+                return meaning;
+            }
+            if look + 1 < LOOKS {
+                std::thread::sleep(PAUSE);
             }
         }
         Meaning::Reload

@@ -3,39 +3,45 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use mainstay_types::StackName;
 use mainstay_unit::{Existing, Scope, Shown, existing};
-
-use crate::context::env;
 
 /// The file of one unit.
 #[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) unit: String,
-    pub(crate) path: PathBuf,
+pub struct Place {
+    /// `mainstay-shop.service`.
+    pub unit: String,
+    /// Its file.
+    pub path: PathBuf,
 }
 
 impl Place {
-    /// Where systemd looks first for the units of this scope (systemd.unit(5)); `None` for a user without a home.
-    pub(crate) fn of(stack: &StackName, scope: Scope) -> Option<Self> {
+    /// The unit of this name, which is without `.service`, where systemd looks first for the units of this scope (systemd.unit(5)); `None` for a user without a home.
+    #[must_use]
+    pub fn of(name: &str, scope: Scope) -> Option<Self> {
         let dir = match scope {
             Scope::System => PathBuf::from("/etc/systemd/system"),
             Scope::User => {
-                let set = |name: &str| env(name).filter(|value| value.starts_with('/')).map(PathBuf::from);
+                let set =
+                    |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
                 let base = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
                 base.join("systemd/user")
             }
         };
-        Some(Self::within(&dir, stack))
+        Some(Self::within(&dir, name))
     }
 
-    pub(crate) fn within(dir: &Path, stack: &StackName) -> Self {
-        let unit = format!("{}.service", mainstay_unit::unit_name(stack));
+    /// The unit of this name in this folder.
+    #[must_use]
+    pub fn within(dir: &Path, name: &str) -> Self {
+        let unit = format!("{name}.service");
         Self { path: dir.join(&unit), unit }
     }
 
     /// Whose file is there.
-    pub(crate) fn existing(&self, shown: &Shown) -> io::Result<Existing> {
+    ///
+    /// # Errors
+    /// The system's answer.
+    pub fn existing(&self, shown: &Shown) -> io::Result<Existing> {
         let is_link = match std::fs::symlink_metadata(&self.path) {
             Ok(metadata) => metadata.is_symlink(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -51,7 +57,10 @@ impl Place {
 
     /// Puts `text` there in one step: whoever reads the file meanwhile, and whatever happens to the machine, finds the old
     /// text or the new one.
-    pub(crate) fn write(&self, text: &str) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The system's answer.
+    pub fn write(&self, text: &str) -> io::Result<()> {
         let dir = self.path.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(dir)?;
         let beside = dir.join(format!(".{}.new", self.unit));
@@ -69,7 +78,10 @@ impl Place {
     }
 
     /// Takes the file away.
-    pub(crate) fn remove(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The system's answer.
+    pub fn remove(&self) -> io::Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,

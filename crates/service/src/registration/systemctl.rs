@@ -21,13 +21,16 @@ const PROPERTIES: &str = "LoadState,ActiveState,SubState,UnitFileState,FragmentP
 
 /// The manager of one scope.
 #[derive(Debug)]
-pub(crate) struct Systemctl {
+pub struct Systemctl {
     scope: Scope,
 }
 
 impl Systemctl {
     /// The manager of this scope, where systemd runs the system (sd_booted(3)).
-    pub(crate) fn of(scope: Scope) -> Result<Self, ManagerError> {
+    ///
+    /// # Errors
+    /// [`ManagerError::NotHere`]
+    pub fn of(scope: Scope) -> Result<Self, ManagerError> {
         if Path::new("/run/systemd/system").is_dir() {
             return Ok(Self { scope });
         }
@@ -76,7 +79,8 @@ impl ServiceManager for Systemctl {
 }
 
 /// Whether the services of this user go on without a login; `None` where that cannot be told.
-pub(crate) fn lingers(user: &str) -> Option<bool> {
+#[must_use]
+pub fn lingers(user: &str) -> Option<bool> {
     let text = run("loginctl", &["show-user", "--property=Linger", "--value", "--", user], ASK_LIMIT);
     match text.as_deref().map(str::trim) {
         Ok("yes") => Some(true),

@@ -3,8 +3,6 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use mainstay_types::StackName;
-
 use super::*;
 use mainstay_unit::stamped;
 
@@ -30,7 +28,7 @@ struct Inner {
 
 impl Fake {
     fn new(dir: &Path) -> Self {
-        let place = Place::within(dir, &StackName::parse("shop").unwrap());
+        let place = Place::within(dir, "mainstay-shop");
         Self { place, inner: RefCell::default() }
     }
 

@@ -6,12 +6,16 @@ use mainstay_unit::Shown;
 
 /// Something a service manager does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Verb {
+pub enum Verb {
     /// Reads all units anew.
     Reread,
+    /// Lets it start at boot.
     Enable,
+    /// Does not.
     Disable,
+    /// Starts it.
     Start,
+    /// Stops it.
     Stop,
     /// Forgets that it failed.
     ResetFailed,
@@ -19,7 +23,8 @@ pub(crate) enum Verb {
 
 impl Verb {
     /// systemctl's word.
-    pub(crate) const fn as_word(self) -> &'static str {
+    #[must_use]
+    pub const fn as_word(self) -> &'static str {
         match self {
             Self::Reread => "daemon-reload",
             Self::Enable => "enable",
@@ -31,19 +36,28 @@ impl Verb {
     }
 }
 
-/// The service manager that a stack is registered with.
-pub(crate) trait ServiceManager {
+/// The service manager that something is registered with.
+pub trait ServiceManager {
     /// The number of its version.
+    ///
+    /// # Errors
+    /// [`ManagerError`]
     fn version(&self) -> Result<u32, ManagerError>;
     /// What it says about a unit; one it does not know is `not-found`.
+    ///
+    /// # Errors
+    /// [`ManagerError`]
     fn show(&self, unit: &str) -> Result<Shown, ManagerError>;
     /// Does it, and waits for the end of it at most that long.
+    ///
+    /// # Errors
+    /// [`ManagerError`]
     fn act(&self, verb: Verb, unit: &str, limit: Duration) -> Result<(), ManagerError>;
 }
 
 /// Why it did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ManagerError {
+pub enum ManagerError {
     /// It is not what runs this system, or not installed.
     #[error("{0}")]
     NotHere(String),

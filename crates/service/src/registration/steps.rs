@@ -12,44 +12,66 @@ const STEP_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub struct Asked<'a> {
     /// The text of the unit.
-    pub(crate) text: &'a str,
-    pub(crate) start: Start,
+    pub text: &'a str,
+    /// When it starts by itself.
+    pub start: Start,
     /// Write over a unit of mainstay's that somebody changed.
-    pub(crate) force: bool,
+    pub force: bool,
 }
 
 /// Why a registration is as it was before, or could not be taken away.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StepError {
+pub enum StepError {
+    /// Somebody else's unit has the name.
     #[error(
-        "{} is there and was not written by mainstay\n  next: give the stack another name (`stack = ...`), or remove that unit",
+        "{} is there and was not written by mainstay\n  next: take another name, or remove that unit",
         .0.display()
     )]
     Foreign(std::path::PathBuf),
+    /// The unit was changed.
     #[error(
         "{} was changed by hand since mainstay wrote it; nothing was changed\n  next: put your changes into a drop-in \
-         (`systemctl edit {unit}`), then `mainstay install --force` writes the unit anew",
+         (`systemctl edit {unit}`), then install it by force, which writes the unit anew",
         path.display()
     )]
-    Edited { path: std::path::PathBuf, unit: String },
-    #[error("the stack is not registered: there is no {}", .0.display())]
+    Edited {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// Its name.
+        unit: String,
+    },
+    /// There is nothing to take away.
+    #[error("it is not registered: there is no {}", .0.display())]
     NotRegistered(std::path::PathBuf),
+    /// A file cannot be handled.
     #[error("cannot {doing} {}", path.display())]
     File {
+        /// What was tried: `write`.
         doing: &'static str,
+        /// Which.
         path: std::path::PathBuf,
+        /// The system's answer.
         #[source]
         source: std::io::Error,
     },
+    /// The service manager did not do its part.
     #[error(transparent)]
     Manager(#[from] ManagerError),
+    /// What it has read is not what was written.
     #[error("{unit} was written, and systemd does not have it as written: {seen}")]
-    NotAsWritten { unit: String, seen: String },
+    NotAsWritten {
+        /// Its name.
+        unit: String,
+        /// What it has.
+        seen: String,
+    },
+    /// A step failed, and what was done was undone.
     #[error("the registration is as it was before{}", undoing(.undone))]
     RolledBack {
         /// Why.
+        #[source]
         cause: Box<StepError>,
         /// What could not be undone.
         undone: Vec<String>,
@@ -61,7 +83,10 @@ fn undoing(left: &[String]) -> String {
 }
 
 /// Registers; answers in words what was done, nothing when all was so already.
-pub(crate) fn install(
+///
+/// # Errors
+/// [`StepError`]
+pub fn install(
     manager: &dyn ServiceManager,
     place: &Place,
     asked: Asked<'_>,
@@ -122,7 +147,10 @@ fn perform(
 }
 
 /// Enables or disables, and reads back that it is so. Nothing is said when it was so before.
-pub(crate) fn set_enablement(
+///
+/// # Errors
+/// [`StepError`]
+pub fn set_enablement(
     manager: &dyn ServiceManager,
     place: &Place,
     wanted: &Enablement,
@@ -175,7 +203,10 @@ fn undo(manager: &dyn ServiceManager, place: &Place, before: &Existing, shown: &
 }
 
 /// Stops it, takes the registration away, and sees to it that systemd has forgotten it.
-pub(crate) fn uninstall(
+///
+/// # Errors
+/// [`StepError`]
+pub fn uninstall(
     manager: &dyn ServiceManager,
     place: &Place,
     stop_limit: Duration,
