@@ -47,6 +47,10 @@ pub(crate) struct Options {
     /// needs root and boots a container].
     #[arg(long, value_delimiter = ',', value_enum)]
     capturers: Vec<Capturer>,
+    /// Where log files are written while they are measured; on a disk its speed is part of the figures, in /dev/shm it is not
+    /// [default: in the build folder].
+    #[arg(long, value_name = "DIR")]
+    logs_dir: Option<PathBuf>,
     /// How many services for start, stop, memory and idle CPU.
     #[arg(long, value_delimiter = ',', value_name = "N", default_values_t = [1, 100, 1000])]
     n: Vec<usize>,
@@ -71,8 +75,10 @@ enum Part {
     Restart,
     /// Start, stop, memory and idle CPU of N services.
     Fleet,
-    /// Capture of output, following it, finding a time.
+    /// Capture of output, a hundred services that talk, following, finding a time.
     Logs,
+    /// Of these, the capture of one loud program alone.
+    Capture,
 }
 
 /// The programs of the benchmark, all absolute paths.
@@ -96,7 +102,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         if options.peers.is_empty() { peers::DEFAULT.to_vec() } else { options.peers.clone() };
     let mut tools = compile_tools(&bench_dir)?;
     let measures = |part: Part| options.only.is_none_or(|only| only == part);
-    if wanted.contains(&Peer::Mainstay) || measures(Part::Logs) {
+    let measures_logs = measures(Part::Logs) || measures(Part::Capture);
+    if wanted.contains(&Peer::Mainstay) || measures_logs {
         tools.mainstay = Some(match &options.mainstay {
             Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
             None => dist::build()?,
@@ -151,11 +158,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             }
         }
     }
-    let logs = if measures(Part::Logs) {
-        measure_logs(options, &tools, runs, &bench_dir)?
-    } else {
-        LogResults::default()
-    };
+    let logs =
+        if measures_logs { measure_logs(options, &tools, runs, &bench_dir)? } else { LogResults::default() };
     println!("{}{}", results.tables(), logs.tables());
     for (peer, program) in &left_out {
         println!("{}: not measured, {program} is not installed", peer.name());
@@ -195,11 +199,17 @@ fn measure_logs(
     }
     let plan = if options.quick { LogPlan::quick() } else { LogPlan::thorough() };
     let mut results = LogResults::default();
+    let dir = options.logs_dir.as_deref().unwrap_or(bench_dir);
     for run in 1..=runs {
         eprintln!("bench: run {run} of {runs}: logs");
-        results.measure(&capturers, &log_tools, &plan, bench_dir);
+        results.capture(&capturers, &log_tools, &plan, dir);
+        if options.only != Some(Part::Capture) {
+            results.talk_and_follow(&capturers, &log_tools, &plan, dir);
+        }
     }
-    results.find(&log_tools, &plan, bench_dir);
+    if options.only != Some(Part::Capture) {
+        results.find(&log_tools, &plan, bench_dir);
+    }
     Ok(results)
 }
 

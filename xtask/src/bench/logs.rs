@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::report::{median, ratio};
+use super::report::median;
 pub(super) use capturers::{Capturer, DEFAULT};
 
 /// What the throughput's ratios are taken to: the least that a capture with times can do.
@@ -49,7 +49,7 @@ pub(super) struct LogPlan {
 
 impl LogPlan {
     pub(super) fn thorough() -> Self {
-        Self { fast_mib: 1024, slow_mib: 128, many_s: 30, followed_lines: 100_000, history_gib: 10 }
+        Self { fast_mib: 2048, slow_mib: 128, many_s: 30, followed_lines: 100_000, history_gib: 10 }
     }
 
     pub(super) fn quick() -> Self {
@@ -68,8 +68,8 @@ pub(super) struct LogResults {
 }
 
 impl LogResults {
-    /// Measures all of `capturers` once.
-    pub(super) fn measure(&mut self, capturers: &[Capturer], tools: &LogTools, plan: &LogPlan, dir: &Path) {
+    /// Has each of `capturers` take a loud program's output once.
+    pub(super) fn capture(&mut self, capturers: &[Capturer], tools: &LogTools, plan: &LogPlan, dir: &Path) {
         for &who in capturers {
             eprintln!("bench: capture: {}", who.name());
             match throughput::measure(who, tools, plan, dir) {
@@ -77,6 +77,16 @@ impl LogResults {
                 Err(error) => self.fail(format!("{}, capture: {error:#}", who.name())),
             }
         }
+    }
+
+    /// Has those that can supervise a hundred talking services, and those that can be followed be followed, once.
+    pub(super) fn talk_and_follow(
+        &mut self,
+        capturers: &[Capturer],
+        tools: &LogTools,
+        plan: &LogPlan,
+        dir: &Path,
+    ) {
         for &who in capturers.iter().filter(|who| who.supervises()) {
             eprintln!("bench: {} services that talk: {}", many::SERVICES, who.name());
             match many::measure(who, tools, plan, dir) {
@@ -133,9 +143,9 @@ impl LogResults {
                 "{:<18}{:>8.0}{:>8}{:>12.2}{:>8}{:>9}",
                 who.name(),
                 figures.mb_per_s,
-                ratio(figures.mb_per_s, floor.as_ref().map(|floor| floor.mb_per_s)),
+                of_floor(figures.mb_per_s, floor.as_ref().map(|floor| floor.mb_per_s)),
                 figures.cpu_s_per_gib,
-                ratio(figures.cpu_s_per_gib, floor.as_ref().map(|floor| floor.cpu_s_per_gib)),
+                of_floor(figures.cpu_s_per_gib, floor.as_ref().map(|floor| floor.cpu_s_per_gib)),
                 runs.last().map_or(0, |run| run.bytes >> 20),
             );
         }
@@ -230,4 +240,9 @@ impl LogResults {
             "find": self.found.as_ref().map(find::Found::json), "failures": self.failures,
         })
     }
+}
+
+/// The share of the floor's figure.
+fn of_floor(value: f64, floor: Option<f64>) -> String {
+    floor.map_or_else(|| "–".to_owned(), |floor| format!("{:.2}", value / floor))
 }

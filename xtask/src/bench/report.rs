@@ -186,7 +186,7 @@ impl Results {
     }
 }
 
-pub(super) fn ratio(value: f64, floor: Option<f64>) -> String {
+fn ratio(value: f64, floor: Option<f64>) -> String {
     floor.map_or_else(|| "–".to_owned(), |floor| format!("{:.1}", value / floor))
 }
 
