@@ -42,6 +42,8 @@ use crate::waiters::{Request, Waiters};
 const BATCH: usize = 256;
 /// Time for the last events to reach the disk when the host ends.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// What a start told has reached the record and the terminal by then, and its memory is free.
+const NEWS_PAUSE: Duration = Duration::from_millis(500);
 /// Time for requests under way when the host ends: what waits for a command has been answered by then.
 const SERVER_LIMIT: Duration = Duration::from_secs(3);
 
@@ -289,7 +291,10 @@ impl Host {
     fn give_back_memory(&mut self) {
         if self.holds_spare_memory && self.machine.phase() == Phase::Running {
             self.holds_spare_memory = false;
-            mainstay_os::give_back_memory();
+            tokio::spawn(async {
+                tokio::time::sleep(NEWS_PAUSE).await;
+                mainstay_os::give_back_memory();
+            });
         }
     }
 
