@@ -39,34 +39,17 @@ impl Value for NameList {
     const SHAPE: Shape = Shape::Texts;
 
     fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
-        let items = match value.get_ref().as_array() {
-            Some(array) if array.is_empty() => {
-                let message = format!("`{}` cannot be empty: nothing would be sent", key.name);
-                reader.report(
-                    Found::invalid(value.span(), message).help("take the key out to use its default"),
-                );
-                return None;
-            }
-            Some(array) => array.iter().collect(),
-            None if value.get_ref().is_str() => vec![value],
-            None => {
-                reader.wrong_type(key, Self::SHAPE, value, None);
-                return None;
-            }
-        };
-        let mut names = Vec::with_capacity(items.len());
-        let mut whole = true;
-        for item in items {
-            if !item.get_ref().is_str() {
-                reader.wrong_item(key, item);
-                whole = false;
-                continue;
-            }
-            let name = reader.text(key, Shape::Texts, item);
-            whole &= name.is_some();
-            names.extend(name.map(|value| At { value, span: item.span(), key: item.span() }));
+        if value.get_ref().as_array().is_some_and(|array| array.is_empty()) {
+            let message = format!("`{}` cannot be empty: nothing would be sent", key.name);
+            let help = "take the key out to use its default";
+            reader.report(Found::invalid(value.span(), message).help(help));
+            return None;
         }
-        whole.then_some(Self(names))
+        let names = reader.list_of_texts(key, Self::SHAPE, value, |reader, item| {
+            let value = reader.text(key, Shape::Texts, item)?;
+            Some(At { value, span: item.span(), key: item.span() })
+        })?;
+        Some(Self(names))
     }
 }
 

@@ -34,28 +34,11 @@ impl Value for PathList {
     const SHAPE: Shape = Shape::Texts;
 
     fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
-        let items = match value.get_ref().as_array() {
-            Some(array) => array.iter().collect(),
-            None if value.get_ref().is_str() => vec![value],
-            None => {
-                reader.wrong_type(key, Self::SHAPE, value, None);
-                return None;
-            }
-        };
-        let mut paths = Vec::with_capacity(items.len());
-        let mut whole = true;
-        for item in items {
-            if !item.get_ref().is_str() {
-                reader.wrong_item(key, item);
-                whole = false;
-                continue;
-            }
-            let text = reader.text(key, Shape::Texts, item);
-            let path = text.and_then(|text| resolve_path(reader, key, item.span(), &text));
-            whole &= path.is_some();
-            paths.extend(path);
-        }
-        whole.then_some(Self(paths))
+        let paths = reader.list_of_texts(key, Self::SHAPE, value, |reader, item| {
+            let text = reader.text(key, Shape::Texts, item)?;
+            resolve_path(reader, key, item.span(), &text)
+        })?;
+        Some(Self(paths))
     }
 }
 

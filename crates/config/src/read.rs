@@ -68,6 +68,38 @@ impl<'a> Reader<'a> {
         self.report(found);
     }
 
+    /// The entries of a list of texts, each through `entry`; one text is a list of one. `None` when one is wrong, after all of
+    /// them were looked at.
+    pub(crate) fn list_of_texts<T>(
+        &mut self,
+        key: &Key,
+        shape: Shape,
+        value: &Spanned<DeValue<'_>>,
+        mut entry: impl FnMut(&mut Self, &Spanned<DeValue<'_>>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let items = match value.get_ref().as_array() {
+            Some(array) => array.iter().collect(),
+            None if value.get_ref().is_str() => vec![value],
+            None => {
+                self.wrong_type(key, shape, value, None);
+                return None;
+            }
+        };
+        let mut entries = Vec::with_capacity(items.len());
+        let mut whole = true;
+        for item in items {
+            let read = if item.get_ref().is_str() {
+                entry(self, item)
+            } else {
+                self.wrong_item(key, item);
+                None
+            };
+            whole &= read.is_some();
+            entries.extend(read);
+        }
+        whole.then_some(entries)
+    }
+
     /// Reports that an entry of a list is no text.
     pub(crate) fn wrong_item(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) {
         let message = format!("each entry of `{}` must be a text, not {}", key.name, type_words(value));

@@ -156,37 +156,18 @@ impl Value for PatternList {
     const SHAPE: Shape = Shape::Patterns;
 
     fn read(reader: &mut Reader<'_>, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Self> {
-        let items = match value.get_ref().as_array() {
-            Some(array) => array.iter().collect(),
-            None if value.get_ref().is_str() => vec![value],
-            None => {
-                reader.wrong_type(key, Self::SHAPE, value, None);
-                return None;
-            }
-        };
-        let mut patterns = Vec::with_capacity(items.len());
-        let mut whole = true;
-        for item in items {
-            if !item.get_ref().is_str() {
-                reader.wrong_item(key, item);
-                whole = false;
-                continue;
-            }
-            let Some(Pattern(text)) = Pattern::read(reader, key, item) else {
-                whole = false;
-                continue;
-            };
+        let patterns = reader.list_of_texts(key, Self::SHAPE, value, |reader, item| {
+            let Pattern(text) = Pattern::read(reader, key, item)?;
             // Read a moment ago: it is valid.
             if regex::Regex::new(&text).is_ok_and(|pattern| pattern.is_match("")) {
                 let message = format!("`{}` cannot match nothing: it would match everywhere", key.name);
                 let help = "write + where there is a *, or leave out a trailing ?";
                 reader.report(Found::invalid(item.span(), message).help(help));
-                whole = false;
-                continue;
+                return None;
             }
-            patterns.push(text);
-        }
-        whole.then_some(Self(patterns))
+            Some(text)
+        })?;
+        Some(Self(patterns))
     }
 }
 

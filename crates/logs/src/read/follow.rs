@@ -10,13 +10,13 @@ use mainstay_types::{ReplicaId, Timestamp};
 
 use super::join::{Joiner, Overflow};
 use super::lines::LineReader;
-use super::segment::{Opened, SegmentState, Snapshot, first_at, open_closed};
+use super::segment::{Opened, SegmentState, Snapshot, first_at, next_file, open_closed};
 use super::text::Source;
 use super::{JOIN_LIMIT, Query, ReadError};
 use crate::LogLine;
 use crate::facts::Levels;
 use crate::record::HEADER_BYTES;
-use crate::store::{CURRENT, closed_files, replica_dir};
+use crate::store::{CURRENT, replica_dir};
 
 /// Bytes of one file a poll reads at most (and the rest of the last line); the rest comes with the next poll.
 const POLL_BYTES: u64 = 4 * 1024 * 1024;
@@ -251,28 +251,8 @@ impl Tracked {
 
     /// The file after the last one read: `None` when there is none yet, else the time of its first line.
     fn next_file(&self) -> Result<Option<Option<Timestamp>>, ReadError> {
-        let path = self.dir.join(CURRENT);
-        let open = |source| ReadError::Open { path: path.clone(), source };
-        // The current file first: one that is closed between the two looks is then found as closed.
-        let current = match File::open(&path) {
-            Ok(mut file) => {
-                let size_bytes = file.metadata().map_err(open)?.len();
-                let first_at = first_at(&mut file).map_err(open)?;
-                // Shorter than a header and no record: its first line is just being written.
-                (first_at.is_some() || size_bytes > HEADER_BYTES as u64).then_some(first_at)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(open(error)),
-        };
-        let closed =
-            closed_files(&self.dir).map_err(|source| ReadError::List { path: self.dir.clone(), source })?;
-        let next = closed.into_iter().map(|file| file.first_at).find(|first| Some(*first) > self.done);
-        if let Some(next) = next
-            && current.flatten().is_none_or(|current| next < current)
-        {
-            return Ok(Some(Some(next)));
-        }
-        Ok(current.filter(|first_at| first_at.is_none() || *first_at != self.done))
+        // What began before may be a new beginning: the files were removed, and the clock was set back.
+        Ok(next_file(&self.dir, self.done)?.filter(|first_at| first_at.is_none() || *first_at != self.done))
     }
 }
 

@@ -15,6 +15,7 @@ use super::backward::last_newline;
 use super::text::Text;
 use super::{ReadError, Selection};
 use crate::packed::Packed;
+use crate::record::HEADER_BYTES;
 use crate::stamp::{STAMP_BYTES, parse_stamp};
 use crate::store::{CURRENT, Closed, PACKED, PLAIN, closed_files, closed_path, replica_dir};
 
@@ -129,6 +130,30 @@ fn current(path: &Path) -> io::Result<Option<Segment>> {
             shown_bytes: if settled { size_bytes } else { complete_bytes },
         },
     }))
+}
+
+/// The closed file that follows `done`, or the current one, whatever it begins with: `None` when there is none yet, else the time of
+/// its first line.
+pub(super) fn next_file(dir: &Path, done: Option<Timestamp>) -> Result<Option<Option<Timestamp>>, ReadError> {
+    let path = dir.join(CURRENT);
+    let open = |source| ReadError::Open { path: path.clone(), source };
+    // The current file first: one that is closed between the two looks is then found as closed.
+    let current = match File::open(&path) {
+        Ok(mut file) => {
+            let size_bytes = file.metadata().map_err(open)?.len();
+            let first_at = first_at(&mut file).map_err(open)?;
+            // Shorter than a header and no record: its first line is just being written.
+            (first_at.is_some() || size_bytes > HEADER_BYTES as u64).then_some(first_at)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(open(error)),
+    };
+    let closed = closed_files(dir).map_err(|source| ReadError::List { path: dir.to_owned(), source })?;
+    let next = closed.into_iter().map(|file| file.first_at).find(|first| Some(*first) > done);
+    Ok(match next {
+        Some(next) if current.flatten().is_none_or(|current| next < current) => Some(Some(next)),
+        Some(_) | None => current,
+    })
 }
 
 /// The time of a file's first line. Leaves the position anywhere.

@@ -3,14 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
-use super::super::measure::{LIMIT, read_records};
 use super::super::processes;
-use super::throughput::{Captured, LINE_BYTES, empty, settled_cpu};
+use super::throughput::{Captured, LINE_BYTES, empty, settled_cpu, wait_for_record};
 use super::{LogPlan, LogTools};
 use crate::container::{self, Container};
 use crate::stage::run;
@@ -54,16 +51,7 @@ pub(super) fn measure(tools: &LogTools, plan: &LogPlan, dir: &Path) -> anyhow::R
     let mut start = container.command("systemctl");
     start.args(["start", "--no-block", "loud.service"]);
     run(start)?;
-    let begun = Instant::now();
-    let record = loop {
-        if let Some(record) = read_records(&dir.join("records"))?.first() {
-            break *record;
-        }
-        if begun.elapsed() > LIMIT {
-            bail!("{lines} lines were not taken within {} s", LIMIT.as_secs());
-        }
-        sleep(Duration::from_millis(5));
-    };
+    let record = wait_for_record(&dir.join("records"), lines)?;
     let cpu_ns = settled_cpu(&journald)? - before_ns;
     let mut check = container.command("sh");
     check.args([

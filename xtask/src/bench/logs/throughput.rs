@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
-use super::super::measure::{LIMIT, read_records};
+use super::super::measure::{LIMIT, Record, read_records};
 use super::super::processes;
 use super::super::report::{float, median};
 use super::capturers::{Capturer, text};
@@ -82,22 +82,27 @@ pub(super) fn measure(
     File::create(&records_path)?;
     let program = [text(&tools.loud), "write".to_owned(), lines.to_string(), text(&records_path)];
     let running = who.start(&dir, &program, tools)?;
-    let begun = Instant::now();
-    let record = loop {
-        if let Some(record) = read_records(&records_path)?.first() {
-            break *record;
-        }
-        if begun.elapsed() > LIMIT {
-            bail!("{lines} lines were not taken within {} s", LIMIT.as_secs());
-        }
-        sleep(Duration::from_millis(5));
-    };
+    let record = wait_for_record(&records_path, lines)?;
     let keepers = running.keepers(record.pid);
     let cpu_ns = settled_cpu(&keepers)?;
     running.end()?;
     compare(who, &dir, lines, tools)?;
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     Ok(Captured { bytes: lines * LINE_BYTES, ns: record.last_ns - record.first_ns, cpu_ns })
+}
+
+/// What the program recorded when all its lines had been taken.
+pub(super) fn wait_for_record(path: &Path, lines: u64) -> anyhow::Result<Record> {
+    let begun = Instant::now();
+    loop {
+        if let Some(record) = read_records(path)?.first() {
+            return Ok(*record);
+        }
+        if begun.elapsed() > LIMIT {
+            bail!("{lines} lines were not taken within {} s", LIMIT.as_secs());
+        }
+        sleep(Duration::from_millis(5));
+    }
 }
 
 /// The processor time of these once they have come to rest.

@@ -1,7 +1,5 @@
 //! One way over a replica's files, oldest first: which file comes next, and how far it was read.
 
-use std::cmp::Ordering;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -11,14 +9,14 @@ use super::super::backward::last_newline;
 use super::super::follow::open_if;
 use super::super::join::{Joiner, Overflow};
 use super::super::lines::LineReader;
-use super::super::segment::{Opened, first_at, open_closed};
+use super::super::segment::{Opened, next_file, open_closed};
 use super::super::text::{Source, Text};
 use super::super::{JOIN_LIMIT, ReadError};
 use super::{FilePlace, PassedLine, Place, Wanted};
 use crate::LogLine;
 use crate::facts::Levels;
 use crate::record::{HEADER_BYTES, parse};
-use crate::store::{CURRENT, PACKED, PLAIN, closed_files, closed_path, replica_dir};
+use crate::store::{CURRENT, PACKED, PLAIN, closed_path, replica_dir};
 
 /// Text of one line that is put together from its parts; what is longer comes in pieces marked `partial`.
 const PASSED_LINE_BYTES: usize = 256 * 1024;
@@ -297,27 +295,7 @@ impl Walk {
 
     /// The file after the last one: `None` when there is none yet, else the time of its first line.
     fn next_file(&self) -> Result<Option<Option<Timestamp>>, ReadError> {
-        let path = self.dir.join(CURRENT);
-        let open = |source| ReadError::Open { path: path.clone(), source };
-        // The current file first: one that is closed between the two looks is then found as closed.
-        let current = match File::open(&path) {
-            Ok(mut file) => {
-                let size_bytes = file.metadata().map_err(open)?.len();
-                let first_at = first_at(&mut file).map_err(open)?;
-                (first_at.is_some() || size_bytes > HEADER_BYTES as u64).then_some(first_at)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(open(error)),
-        };
-        let closed =
-            closed_files(&self.dir).map_err(|source| ReadError::List { path: self.dir.clone(), source })?;
-        let next = closed.into_iter().map(|file| file.first_at).find(|first| Some(*first) > self.done);
-        if let Some(next) = next
-            && current.flatten().is_none_or(|current| next.cmp(&current) == Ordering::Less)
-        {
-            return Ok(Some(Some(next)));
-        }
-        Ok(current.filter(|first_at| first_at.is_none() || *first_at > self.done))
+        Ok(next_file(&self.dir, self.done)?.filter(|first_at| first_at.is_none() || *first_at > self.done))
     }
 }
 
